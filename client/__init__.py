@@ -1,0 +1,1 @@
+"""What a media-service worker runs: DubClient and the command line."""

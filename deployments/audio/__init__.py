@@ -1,0 +1,1 @@
+"""Audio inside the model deployments: decoding, timing, stretching, encoding."""

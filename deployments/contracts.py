@@ -1,0 +1,345 @@
+"""What the three stages exchange: values that cross processes and the protocols that engines fulfil. PURE.
+
+Values are frozen and picklable. Times inside a value are relative to the start of its fragment; placing them on the
+stream's timeline is not the business of this package. Audio travels as bytes (cheaper than arrays between replicas);
+inside a replica it is float32 in [-1, 1].
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.errors import StageError
+
+Samples: TypeAlias = NDArray[np.float32]
+
+ASR_RATE_HZ = 16_000
+"""The rate that every ASR engine hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentRef:
+    """Which fragment some work belongs to: log context and the key of scripted fakes."""
+
+    stream_id: str
+    fragment_id: str
+    sequence_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """How encoded audio is laid out."""
+
+    container: str
+    """A format name of the wire protocol: m4a, wav, pcm_s16le, …"""
+    sample_rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedAudio:
+    """Audio as it came from, or goes to, the wire."""
+
+    data: bytes
+    format: AudioFormat
+    """For a container only a declaration, the container itself tells rate and channels; for PCM the truth."""
+
+
+# --- speech recognition -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+    """Probability in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech between pauses."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+    """Mean probability of its tokens, in [0, 1]."""
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What an ASR engine heard in one fragment. No segments: no speech."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    """Base language, such as en."""
+
+    @property
+    def text(self) -> str:
+        """All segments as one line; empty when nothing was said."""
+        return " ".join(segment.text.strip() for segment in self.segments).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeRequest:
+    """One fragment for the Asr deployment."""
+
+    ref: FragmentRef
+    audio: EncodedAudio
+    language: str
+    """Base language spoken, such as en."""
+    hints: tuple[str, ...]
+    """Words and topics to expect (domain hints)."""
+    budget_ms: int
+    """What is left of the fragment's deadline when the request leaves the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The Asr deployment's answer."""
+
+    recognition: Recognition
+    duration_ms: int
+    """Of the decoded audio."""
+    audio_format: AudioFormat
+    """What the decoder found, not what was declared: the container name of the request, true rate and channels."""
+    model: str
+    elapsed_ms: int
+    """Decoding and inference; waiting is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One fragment as an ASR engine gets it."""
+
+    ref: FragmentRef
+    samples: Samples
+    """float32 (n_samples,), mono, [-1, 1], 16 000 Hz."""
+    language: str
+    hints: tuple[str, ...] = ()
+
+
+class AsrEngine(Protocol):
+    """Turns speech into text. Methods block and are called from a worker thread, never from an event loop."""
+
+    @property
+    def model(self) -> str:
+        """The model's name as it stands in results."""
+
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """Base languages it hears; None: any."""
+
+    def load(self) -> None:
+        """Load the model. Called once, before anything else; heavy imports happen here."""
+
+    def transcribe(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
+        """Recognise several fragments, of several streams if need be.
+
+        Returns one entry an utterance, in order: what was heard, or why that one failed. Raises StageError only when
+        the whole call failed.
+        """
+
+
+# --- translation ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateRequest:
+    """One fragment's text for the Translation deployment, or one text of a batch for its engine."""
+
+    ref: FragmentRef
+    text: str
+    """Never empty: empty transcripts are not translated."""
+    source_language: str
+    target_language: str
+    hints: tuple[str, ...]
+    context: str
+    """What the stream said just before, in the source language; not translated."""
+    budget_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The Translation deployment's answer."""
+
+    text: str
+    source_language: str
+    target_language: str
+    model: str
+    elapsed_ms: int
+
+
+class TranslationEngine(Protocol):
+    """Turns text of one language into another. Methods block and are called from a worker thread."""
+
+    @property
+    def model(self) -> str:
+        """The engine's name as it stands in results."""
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]] | None:
+        """(source, target) base languages it can do once loaded; None: any."""
+
+    def load(self) -> None:
+        """Get ready. Called once, before anything else."""
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+        """Translate several texts. One entry a request, in order: the translation, or why that one failed."""
+
+    def close(self) -> None:
+        """Let go of processes and connections."""
+
+
+# --- speech synthesis -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One entry of voices.json."""
+
+    name: str
+    """The key that workers send as voice_profile."""
+    model: str
+    """The engine or model that speaks it: kokoro, espeak, xtts_v2, …"""
+    language: str
+    """Base language it speaks."""
+    speaker: str = ""
+    """The model's own name for the speaker, if it has one."""
+    speaker_wav: str = ""
+    """Path of a reference recording, for models that clone a voice."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesizeRequest:
+    """One fragment's translation for the Tts deployment."""
+
+    ref: FragmentRef
+    text: str
+    """Never empty: empty translations are filled, not spoken."""
+    voice: str
+    """A key of voices.json."""
+    target_duration_ms: int
+    """The decoded duration of the original."""
+    output: AudioFormat
+    budget_ms: int
+    original: EncodedAudio | None = None
+    """Only for engines whose `wants_original` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillRequest:
+    """A fragment without speech for the Tts deployment: silence, or the original, in the stream's format."""
+
+    ref: FragmentRef
+    target_duration_ms: int
+    output: AudioFormat
+    budget_ms: int
+    original: EncodedAudio | None = None
+    """Given: the original is sent back. None: silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """The Tts deployment's answer: audio ready for the wire."""
+
+    audio: EncodedAudio
+    duration_ms: int
+    """Of the dub, as a decoder will find it."""
+    variance_percent: float
+    """|dub − original| / original × 100."""
+    speed_ratio: float
+    """Spoken duration over fitted duration: above 1 the voice was sped up."""
+    model: str
+    elapsed_ms: int
+    """Speaking, fitting and encoding; waiting is not in it."""
+    partial: bool = False
+    """The variance is above the success limit and within the partial one."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One text as a TTS engine gets it."""
+
+    ref: FragmentRef
+    text: str
+    voice: Voice
+    target_duration_ms: int
+    """What the duration should be; the engine asks for a rate that lands near it, the rest is stretched."""
+    original: Samples | None = None
+    """float32 (n_samples, n_channels) at `original_rate_hz`, for engines whose `wants_original` is set."""
+    original_rate_hz: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a TTS engine said."""
+
+    samples: Samples
+    """float32 (n_samples,) mono or (n_samples, n_channels), [-1, 1]."""
+    sample_rate_hz: int
+    rate: float = 1.0
+    """The speaking rate that was asked for, 1.0 being the voice's natural one."""
+
+
+class TtsEngine(Protocol):
+    """Turns text into speech. Methods block and are called from a worker thread."""
+
+    @property
+    def model(self) -> str:
+        """The model's name as it stands in results."""
+
+    @property
+    def voice_models(self) -> frozenset[str] | None:
+        """Which `model` values of voices.json it speaks; None: any."""
+
+    @property
+    def wants_original(self) -> bool:
+        """Whether `Line.original` must be given."""
+
+    def load(self, voices: Mapping[str, Voice]) -> None:
+        """Load the model and check the voices that it will be asked for. Called once, before anything else."""
+
+    def speak(self, line: Line) -> Spoken:
+        """Speak one text. Raises StageError."""
+
+
+# --- what a deployment can do -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AsrCapabilities:
+    """What streams may ask of the Asr deployment."""
+
+    model: str
+    languages: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationCapabilities:
+    """What streams may ask of the Translation deployment."""
+
+    model: str
+    pairs: frozenset[tuple[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TtsCapabilities:
+    """What streams may ask of the Tts deployment."""
+
+    model: str
+    voices: Mapping[str, str] = field(default_factory=dict)
+    """Voice name to base language; the language `*` speaks any."""
+    default_voices: Mapping[str, str] = field(default_factory=dict)
+    """Base language (or `*`) to the voice that `default` means."""
+    wants_original: bool = False
