@@ -1,0 +1,53 @@
+"""Logs as JSON lines on stderr: a static event name plus fields.
+
+Every line about a fragment carries stream_id, fragment_id, sequence_number and stage, bound once with `about`. Never
+log a transcript, a translation, audio or a key.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from deployments.contracts import FragmentRef
+from deployments.errors import Stage
+
+get_logger = structlog.stdlib.get_logger
+
+
+def configure_logs(level: str = "INFO") -> None:
+    """Send the process's livedub logs to stderr, one JSON object a line. Calling it again changes the level."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    for name in ("serve_app", "deployments", "client"):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.propagate = False
+        if not logger.handlers:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(handler)
+
+
+@contextmanager
+def about(ref: FragmentRef, stage: Stage) -> Iterator[None]:
+    """Bind the fragment's identity and the stage to every line logged inside."""
+    with structlog.contextvars.bound_contextvars(
+        stream_id=ref.stream_id, fragment_id=ref.fragment_id, sequence_number=ref.sequence_number, stage=str(stage)
+    ):
+        yield

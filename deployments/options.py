@@ -1,0 +1,12 @@
+"""What every engine's options share."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EngineOptions(BaseModel):
+    """Base of the options that pick and set up an engine. Unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    concurrency: int = Field(default=1, ge=1, le=256)
+    """Calls that may compute at once in one replica."""

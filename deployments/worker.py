@@ -1,0 +1,56 @@
+"""Blocking model calls off the event loop, never more at once than a replica says.
+
+A thread that computes can't be stopped. It keeps its slot until it is done, whoever has stopped waiting for it, so a
+replica never runs more calls than `slots`. What still waits when its time is up, or when its caller has gone, never
+starts.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
+
+T = TypeVar("T")
+
+
+class WorkerThreads:
+    """The threads of one replica.
+
+    Args:
+        stage: what the replica does; named in errors and thread names.
+        slots: how many calls may compute at once.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, stage: Stage, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stage = stage
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"livedub-{stage}")
+
+    async def run(self, work: Callable[[], T], budget_ms: int) -> T:
+        """Run `work` in a thread.
+
+        Raises:
+            DeadlineExceeded: no slot came free within `budget_ms`; nothing was started.
+            StageError: what `work` raised; anything else that it raised arrives as ModelFailed.
+        """
+        start_by = self._clock() + budget_ms / 1000
+
+        def guarded() -> T:
+            if self._clock() >= start_by:
+                raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
+            try:
+                return work()
+            except StageError:
+                raise
+            except Exception as error:
+                raise ModelFailed(self._stage, f"{type(error).__name__}: {error}"[:500]) from error
+
+        return await asyncio.wrap_future(self._pool.submit(guarded))
+
+    def close(self) -> None:
+        """Start nothing more; do not wait for what runs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
