@@ -8,7 +8,8 @@
     │   ├── GpuOutOfMemory            GPU_OOM
     │   ├── QueueFull                 QUEUE_FULL
     │   ├── TranslationUnavailable    TRANSLATION_API_UNAVAILABLE
-    │   └── RateLimitExceeded         RATE_LIMIT_EXCEEDED
+    │   ├── RateLimitExceeded         RATE_LIMIT_EXCEEDED
+    │   └── InternalFault             INTERNAL
     └── PermanentError            sending the same fragment again fails again
         ├── TranslationQuotaExceeded  TRANSLATION_QUOTA_EXCEEDED
         ├── TranslationAuthFailed     TRANSLATION_AUTH_FAILED
@@ -106,6 +107,12 @@ class RateLimitExceeded(TransientError):
     """The translation service asks to come back later."""
 
     code = "RATE_LIMIT_EXCEEDED"
+
+
+class InternalFault(TransientError):
+    """A bug of ours: the log has the traceback, the worker an honest code."""
+
+    code = "INTERNAL"
 
 
 class PermanentError(StageError):

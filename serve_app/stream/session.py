@@ -1,0 +1,345 @@
+"""One stream: what happens to it goes in with the time, what has to be done comes out as effects. PURE.
+
+In flight, order, retry, deadline, end and drain are decided here and nowhere else. The session never waits: the shell
+calls `tick` when `next_tick` says so. Results come back under the ticket of their `Submit`; a ticket that is no longer
+in flight (expired, cancelled) is ignored, so a late result can't be taken for that of a resend.
+"""
+
+from typing import Any
+
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
+from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
+from serve_app.stream import notices
+from serve_app.stream.attempts import Attempt, Attempts
+from serve_app.stream.backpressure import InFlight, Level
+from serve_app.stream.history import Done, History, Undone
+from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
+from serve_app.stream.results import original_duration_ms, present
+from serve_app.stream.statistics import Statistics
+from serve_app.stream.timeline import Timeline
+from serve_app.stream.values import (
+    NORMAL_CLOSURE,
+    SERVICE_RESTART,
+    Cancel,
+    Close,
+    Effect,
+    Emit,
+    Fragment,
+    Outcome,
+    StreamLimits,
+    StreamSettings,
+    Submit,
+)
+
+
+class Session:
+    """The core of one stream.
+
+    Args:
+        settings: what `stream:init` agreed on.
+        limits: thresholds; `limit` replaces them at any time.
+    """
+
+    def __init__(self, settings: StreamSettings, limits: StreamLimits) -> None:
+        self.settings = settings
+        self.state = State.ACTIVE
+        self._limits = limits
+        self._in_flight = InFlight(settings.max_inflight, limits.critical_inflight)
+        self._attempts = Attempts(settings.first_sequence_number)
+        self._order = self._attempts.order
+        self._history = History()
+        self._statistics = Statistics()
+        self._timeline = Timeline(settings.chunk_duration_ms)
+
+    # --- what can be asked --------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Fragments between acceptance and result."""
+        return self._in_flight.count
+
+    @property
+    def level(self) -> Level:
+        """The backpressure level."""
+        return self._in_flight.level
+
+    @property
+    def queue_depth(self) -> int:
+        """Fragments in flight that have no outcome yet."""
+        return len(self._attempts.running())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Audio kept for resends."""
+        return self._history.kept_bytes
+
+    def next_tick(self) -> float | None:
+        """When `tick` has something to do; None: not before the next event."""
+        return self._attempts.next_tick(self._slack_s, self._start_wait_s)
+
+    # --- what the worker does -----------------------------------------------------------------------------------
+
+    def open(self, capabilities: Capabilities) -> list[Effect]:
+        """The stream is accepted."""
+        ready = StreamReady(
+            stream_id=self.settings.stream_id,
+            session_id=self.settings.session_id,
+            max_inflight=self.settings.max_inflight,
+            capabilities=capabilities,
+        )
+        return [Emit(ready)]
+
+    def accept(self, fragment: Fragment, now: float) -> list[Effect]:
+        """A fragment has arrived: taken, recognised as a resend, or refused."""
+        if self.state is State.CLOSED:
+            return self._refuse(*REFUSALS[self.state], fragment, now)
+        current = self._attempts.find(fragment.fragment_id)
+        past = self._history.find(fragment.fragment_id)
+        known = current.fragment.digest if current else past.digest if past else None
+        if known is not None and known != fragment.digest:
+            message = f"fragment_id {fragment.fragment_id!r} was used for other audio before"
+            return self._refuse(ErrorCode.INVALID_FRAGMENT, message, fragment, now)
+        if current is not None:
+            return self._acknowledge_again(fragment, now)
+        if isinstance(past, Done):
+            return self._send_again(past, fragment, now)
+        if self.state in REFUSALS:
+            return self._refuse(*REFUSALS[self.state], fragment, now)
+        return self._take(fragment, past, now)
+
+    def refuse(
+        self,
+        code: ErrorCode,
+        message: str,
+        now: float,
+        *,
+        fragment_id: str | None = None,
+        sequence_number: int | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> list[Effect]:
+        """A message about a fragment is turned down; its number, if it could be read, holds up nothing."""
+        event = error_event(
+            code,
+            message,
+            stream_id=self.settings.stream_id,
+            fragment_id=fragment_id,
+            sequence_number=sequence_number,
+            details=details,
+        )
+        if sequence_number is None or self.state is State.CLOSED:
+            return [Emit(event)]
+        self._order.skip(sequence_number)
+        if fragment_id is not None and ERROR_TABLE[code].retryable and self._history.find(fragment_id) is None:
+            self._history.note_undone(fragment_id, Undone(sequence_number, None, None))
+        return [Emit(event), *self._release(now)]
+
+    def pause(self) -> list[Effect]:
+        """`stream:pause`: what is in flight finishes, new fragments are refused."""
+        return self._signal(Signal.PAUSE)
+
+    def resume(self) -> list[Effect]:
+        """`stream:resume`."""
+        return self._signal(Signal.RESUME)
+
+    def end(self, now: float) -> list[Effect]:
+        """`stream:end`: what is in flight finishes; numbers that are missing now never come."""
+        return [*self._signal(Signal.END), *self._finish(now)]
+
+    def disconnect(self) -> list[Effect]:
+        """The worker is gone: nobody wants what is in flight."""
+        self.state = State.CLOSED
+        return self._drop_all()
+
+    # --- what the server does -----------------------------------------------------------------------------------
+
+    def limit(self, limits: StreamLimits) -> None:
+        """New thresholds, for what comes from now on."""
+        self._limits = limits
+        self._in_flight.critical = limits.critical_inflight
+
+    def drain(self, now: float) -> list[Effect]:
+        """The server is going: take nothing new, finish what is in flight, send the worker elsewhere."""
+        if self.state not in (State.ACTIVE, State.PAUSED):
+            return []
+        told = notices.draining(self.settings, REFUSALS[State.DRAINING][1])
+        return [Emit(told), *self._signal(Signal.DRAIN), *self._finish(now)]
+
+    def replace(self) -> list[Effect]:
+        """Another connection has opened a stream of this name."""
+        self.state = State.CLOSED
+        closed = Close(0, NORMAL_CLOSURE, "session replaced")
+        return [*self._drop_all(), Emit(notices.replaced(self.settings)), closed]
+
+    def running(self, ticket: int, stage: Stage) -> None:
+        """The pipeline has come to a stage."""
+        attempt = self._attempts.get(ticket)
+        if attempt is not None:
+            attempt.stage = stage
+
+    def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
+        """The pipeline is done with a fragment, well or not."""
+        attempt = self._attempts.get(ticket)
+        if attempt is None:
+            return []
+        effects = self._settle(attempt, outcome, now)
+        if isinstance(outcome.failure, GpuOutOfMemory):
+            return effects + self._give_up_stream(outcome.failure, now)
+        return effects + self._release(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: expire what is late, give up numbers that others can't wait for any longer."""
+        effects: list[Effect] = []
+        for attempt in self._attempts.late(now, self._slack_s):
+            message = f"no result within {self.settings.timeout_ms} ms; the {attempt.stage} stage was running"
+            failure = DeadlineExceeded(attempt.stage, message)
+            effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=failure), now)]
+        overdue = self._attempts.overdue(now, self._slack_s, self._start_wait_s)
+        if overdue is not None:
+            effects += self._give_up_below(overdue)
+        return effects + self._release(now)
+
+    # --- accepting ----------------------------------------------------------------------------------------------
+
+    def _acknowledge_again(self, fragment: Fragment, now: float) -> list[Effect]:
+        self._order.skip(fragment.sequence_number)
+        queued = notices.queued(self.settings, fragment, self.in_flight - 1, now)
+        return [Emit(queued), *self._release(now)]
+
+    def _send_again(self, past: Done, fragment: Fragment, now: float) -> list[Effect]:
+        self._order.skip(fragment.sequence_number)
+        queued = notices.queued(self.settings, fragment, self.in_flight, now)
+        result = past.result.model_copy(update={"sequence_number": fragment.sequence_number})
+        return [Emit(queued), Emit(result), *self._release(now)]
+
+    def _take(self, fragment: Fragment, past: Undone | None, now: float) -> list[Effect]:
+        number = fragment.sequence_number
+        if number in self._order:
+            message = f"sequence_number {number} belongs to another fragment that is in flight"
+            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
+        if number < self._order.next and past is None:
+            message = f"sequence_number {number} has passed; the next one is {self._order.next}"
+            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
+        if self._in_flight.full:
+            message = f"{self.in_flight} fragments are in flight, the limit is {self._in_flight.critical}"
+            return self._refuse(ErrorCode.BACKPRESSURE_EXCEEDED, message, fragment, now)
+        queued = notices.queued(self.settings, fragment, self.in_flight, now)
+        failed_before = past is not None and past.digest is not None
+        attempt = self._attempts.take(
+            fragment,
+            now,
+            self.settings.timeout_ms / 1000,
+            ordered=number >= self._order.next and not failed_before,
+            start_ms=past.start_ms if past else None,
+        )
+        told = self._told(self._in_flight.enter())
+        return [Emit(queued), *told, Submit(attempt.ticket, fragment, attempt.deadline), *self._release(now)]
+
+    def _refuse(self, code: ErrorCode, message: str, fragment: Fragment, now: float) -> list[Effect]:
+        return self.refuse(
+            code, message, now, fragment_id=fragment.fragment_id, sequence_number=fragment.sequence_number
+        )
+
+    # --- finishing ----------------------------------------------------------------------------------------------
+
+    def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
+        attempt.outcome = outcome
+        if attempt.ordered:
+            self._order.fill(attempt.fragment.sequence_number)
+            return []
+        settled_ms = self._timeline.position_ms if attempt.start_ms is None else attempt.start_ms
+        pts_ms = attempt.fragment.pts_ms
+        return self._leave(attempt, outcome, settled_ms if pts_ms is None else pts_ms, now)
+
+    def _release(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        expected = self._order.next
+        for number, attempt in self._order.release():
+            passed_ms = self._timeline.pass_over(number - expected)
+            if passed_ms is not None:
+                self._history.place(expected, number - 1, passed_ms, self.settings.chunk_duration_ms)
+            outcome = attempt.outcome or Outcome()
+            duration_ms = original_duration_ms(attempt.fragment, outcome)
+            self._attempts.started = True
+            effects += self._leave(attempt, outcome, self._timeline.place(duration_ms, attempt.fragment.pts_ms), now)
+            expected = number + 1
+        return effects + self._after_last()
+
+    def _leave(self, attempt: Attempt, outcome: Outcome, start_ms: int, now: float) -> list[Effect]:
+        """The attempt's one result."""
+        fragment = attempt.fragment
+        result = present(
+            self.settings,
+            fragment,
+            outcome,
+            ticket=attempt.ticket,
+            start_ms=start_ms,
+            processing_ms=round((now - attempt.accepted_at) * 1000),
+        )
+        if outcome.failure is None:
+            self._history.keep(fragment.digest, result, self._limits.kept_results, self._limits.kept_bytes)
+        else:
+            undone = Undone(fragment.sequence_number, fragment.digest, start_ms)
+            self._history.note_undone(fragment.fragment_id, undone)
+        self._statistics.record(result)
+        self._attempts.drop(attempt)
+        return [Emit(result), *self._told(self._in_flight.leave())]
+
+    def _finish(self, now: float) -> list[Effect]:
+        """No new number comes any more."""
+        highest = max((number for number, _, _ in self._order.slots()), default=None)
+        given_up = [] if highest is None else self._give_up_below(highest)
+        return given_up + self._release(now)
+
+    def _give_up_below(self, number: int) -> list[Effect]:
+        missing = self._order.give_up_below(number)
+        return [Emit(notices.never_came(self.settings, first, last)) for first, last in missing]
+
+    def _after_last(self) -> list[Effect]:
+        if self._attempts or self.state not in (State.ENDING, State.DRAINING):
+            return []
+        ending = self.state is State.ENDING
+        self._signal(Signal.EMPTY)
+        if ending:
+            complete = self._statistics.complete(self.settings.stream_id)
+            return [Emit(complete), Close(self._limits.close_delay_ms, NORMAL_CLOSURE, "stream complete")]
+        return [Close(0, SERVICE_RESTART, "server draining")]
+
+    def _give_up_stream(self, failure: GpuOutOfMemory, now: float) -> list[Effect]:
+        """The device is full: every fragment in flight fails with it and the stream ends."""
+        effects: list[Effect] = []
+        for attempt in self._attempts.running():
+            shared = GpuOutOfMemory(attempt.stage, "the stream ended: the device ran out of memory")
+            effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=shared), now)]
+        effects += self._finish(now)
+        self.state = State.CLOSED
+        fatal = notices.out_of_memory(self.settings, failure.message)
+        return [*effects, Emit(fatal), Close(0, NORMAL_CLOSURE, "out of GPU memory")]
+
+    def _drop_all(self) -> list[Effect]:
+        effects: list[Effect] = [Cancel(attempt.ticket) for attempt in self._attempts.running()]
+        for _ in range(self._attempts.drop_all()):
+            self._in_flight.leave()
+        return effects
+
+    # --- small things -------------------------------------------------------------------------------------------
+
+    @property
+    def _slack_s(self) -> float:
+        return self._limits.release_slack_ms / 1000
+
+    @property
+    def _start_wait_s(self) -> float:
+        return self._limits.start_wait_ms / 1000
+
+    def _signal(self, signal: Signal) -> list[Effect]:
+        follows = advance(self.state, signal)
+        if follows is None:
+            code, message = REFUSALS[self.state]
+            return [Emit(error_event(code, message, stream_id=self.settings.stream_id))]
+        self.state = follows
+        return []
+
+    def _told(self, level: Level | None) -> list[Effect]:
+        if level is None:
+            return []
+        return [Emit(notices.pressure(self.settings, level, self.in_flight, self.queue_depth))]

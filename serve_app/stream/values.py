@@ -1,0 +1,117 @@
+"""What goes into a session and what comes out of it. PURE."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
+from deployments.errors import StageError
+from serve_app.protocol import ServerEvent
+
+NORMAL_CLOSURE = 1000
+SERVICE_RESTART = 1012
+"""WebSocket close code that makes Socket.IO clients come back by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What `stream:init` agreed on; fixed for the stream's life."""
+
+    stream_id: str
+    session_id: str
+    worker_id: str
+    source_language: str
+    """Base language, such as en."""
+    target_language: str
+    voice: str
+    """A key of voices.json, `default` already resolved."""
+    hints: tuple[str, ...]
+    output: AudioFormat
+    """The stream's own format; PCM in it tells rate and channels of the dub."""
+    chunk_duration_ms: int
+    max_inflight: int
+    timeout_ms: int
+    first_sequence_number: int
+    wall_offset_s: float = 0.0
+    """Unix time minus the clock that `now` is read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Thresholds that an operator may change while streams run."""
+
+    critical_inflight: int = 10
+    """A fragment that would make more than this many in flight is rejected."""
+    start_wait_ms: int = 1000
+    """How long a stream's very first numbers are waited for."""
+    release_slack_ms: int = 250
+    """A finished result held back by a missing number leaves this long before its deadline."""
+    kept_results: int = 64
+    kept_bytes: int = 32 * 1024 * 1024
+    """Audio kept for resends, by stream."""
+    close_delay_ms: int = 5000
+    """From `stream:complete` to the end of the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One fragment as it arrived."""
+
+    fragment_id: str
+    sequence_number: int
+    audio: EncodedAudio
+    declared_duration_ms: int
+    digest: bytes
+    """Of the audio bytes: tells a resend from a reused id."""
+    pts_ms: int | None = None
+    """Start on the worker's timeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the pipeline made of a fragment. Parts are there as far as it came."""
+
+    transcript: Transcript | None = None
+    translation: Translation | None = None
+    speech: Speech | None = None
+    failure: StageError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+# --- effects: what the shell has to do, in this order -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Send an event to the stream's worker."""
+
+    event: ServerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Start the pipeline on a fragment."""
+
+    ticket: int
+    """Names this attempt in `running`, `complete` and `Cancel`; never reused."""
+    fragment: Fragment
+    deadline: float
+    """On the clock of `now`, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the pipeline of an attempt; its result is not wanted any more."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection."""
+
+    delay_ms: int
+    code: int
+    reason: str
+
+
+Effect: TypeAlias = Emit | Submit | Cancel | Close
