@@ -1,0 +1,68 @@
+"""The application: from a configuration to bound deployments. What `import_path: serve_app.app:build` names."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ray import serve
+from ray.serve import metrics
+
+from deployments.asr import AsrOptions
+from deployments.asr.deployment import Asr
+from deployments.translation import TranslationOptions
+from deployments.translation.deployment import Translation
+from deployments.tts import TtsOptions
+from deployments.tts.deployment import Tts
+from serve_app.config import load_args, load_voices
+from serve_app.gpus import watch_gpus
+from serve_app.ingress import Ingress
+from serve_app.metrics import GpuMetrics, Instruments
+
+# Serve pickles a replica's constructor arguments again once it is built, so they are options, never a loaded engine.
+
+
+class AsrReplica(Asr):
+    """Asr as Serve builds it: makes its engine, watches its GPUs."""
+
+    def __init__(self, options: AsrOptions, **settings: Any) -> None:
+        super().__init__(options.build(), options.concurrency, **settings)
+        watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
+
+
+class TranslationReplica(Translation):
+    """Translation as Serve builds it: makes its engine."""
+
+    def __init__(self, options: TranslationOptions, **settings: Any) -> None:
+        super().__init__(options.build(), options.concurrency, **settings)
+
+
+class TtsReplica(Tts):
+    """Tts as Serve builds it: makes its engine, watches its GPUs."""
+
+    def __init__(self, options: TtsOptions, **settings: Any) -> None:
+        super().__init__(options.build(), concurrency=options.concurrency, **settings)
+        watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """Validate the configuration and bind the four deployments.
+
+    Replicas, resources, batching and autoscaling are not decided here but in the YAML's `deployments`, under the names
+    Ingress, Asr, Translation and Tts.
+
+    Args:
+        args: the application's `args`, see `serve_app.config.AppConfig`. Environment variables win over them.
+
+    Raises:
+        ConfigError: naming the field, before anything loads.
+    """
+    config = load_args(args, os.environ)
+    voices = load_voices(config.voices)
+    overrides = {name: value for name, value in os.environ.items() if name.startswith("LIVEDUB_STREAMS__")}
+    level = config.log_level
+    asr = serve.deployment(name="Asr")(AsrReplica).bind(config.asr, log_level=level)
+    translation = serve.deployment(name="Translation")(TranslationReplica).bind(config.translation, log_level=level)
+    limits = config.fit.limits()
+    tts = serve.deployment(name="Tts")(TtsReplica).bind(config.tts, voices=voices, limits=limits, log_level=level)
+    ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
+    return ingress.bind(asr, translation, tts, config.ingress, overrides, level)

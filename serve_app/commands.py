@@ -1,0 +1,72 @@
+"""The server's part of the `livedub` command line: serve, config, schema. The client loads it by its entry points."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serve_app.config import ConfigError, effective
+from serve_app.launcher import LaunchError, LaunchOptions, args_of, launch, read_config, user_config_of
+from serve_app.protocol import json_schema
+
+USAGE_ERROR = 2
+ConfigFile = Annotated[Path, typer.Argument(help="Serve configuration, such as configs/local.yaml.")]
+
+
+def serve(
+    config: ConfigFile = Path("configs/local.yaml"),
+    host: Annotated[str | None, typer.Option(envvar="LIVEDUB_HOST", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(envvar="LIVEDUB_PORT", min=1, max=65535, help="Port.")] = None,
+    *,
+    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard too.")] = False,
+    start_timeout_s: Annotated[float, typer.Option(min=1, help="Give up when it is not ready by then.")] = 300.0,
+    drain_timeout_s: Annotated[
+        float, typer.Option(envvar="LIVEDUB_DRAIN_TIMEOUT_S", min=0, help="Time for streams to finish at the end.")
+    ] = 30.0,
+) -> None:
+    """Start the service and keep it running until SIGTERM or Ctrl-C, then let streams finish.
+
+    Runs the same configuration that `serve run` takes. Exit code 0: stopped as asked; 2: the configuration is wrong or
+    the service did not come up.
+    """
+    console = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        console.print(f"livedub: {line}", highlight=False, markup=False)
+
+    try:
+        launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s), tell)
+    except (ConfigError, LaunchError) as error:
+        tell(f"error: {error}")
+        raise typer.Exit(USAGE_ERROR) from None
+
+
+def config(
+    config: ConfigFile = Path("configs/local.yaml"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Check a configuration and show every value in force and where it comes from. Secrets are hidden."""
+    try:
+        schema = read_config(config)
+        settings = effective(args_of(schema), user_config_of(schema), os.environ)
+    except ConfigError as error:
+        Console(stderr=True).print(f"livedub: error: {error}", highlight=False, markup=False)
+        raise typer.Exit(USAGE_ERROR) from None
+    if as_json:
+        shown = {s.path: {"value": s.value, "origin": s.origin} for s in settings}
+        typer.echo(json.dumps(shown, indent=2, default=str))
+        return
+    table = Table("setting", "value", "origin", title=str(config))
+    for setting in settings:
+        table.add_row(setting.path, str(setting.value), setting.origin)
+    Console().print(table, markup=False)
+
+
+def schema() -> None:
+    """Print the JSON Schema of all wire events and the table of error codes."""
+    typer.echo(json.dumps(json_schema(), indent=2))

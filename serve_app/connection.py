@@ -1,0 +1,103 @@
+"""One worker's connection: its outbox, its running pipelines and its timers.
+
+Everything for the worker goes through one outbox and one writer, so that events leave in the order in which the session
+decided them, whoever brought the news.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from deployments.logs import get_logger
+from serve_app.hosting import Closer
+from serve_app.protocol import ServerEvent
+from serve_app.stream.session import Session
+from serve_app.stream.values import Close
+
+log = get_logger(__name__)
+Send = Callable[[ServerEvent, bool], Awaitable[None]]
+
+
+class Connection:
+    """State of one Socket.IO connection.
+
+    Args:
+        sid: Socket.IO's id.
+        stream_id: from the header X-Stream-ID; the default of a `stream:init` that names none.
+        worker_id: from the header X-Worker-ID, likewise.
+        closer: ends the WebSocket under it.
+        send: sends one event; the flag says whether audio goes as binary.
+    """
+
+    def __init__(self, sid: str, stream_id: str | None, worker_id: str | None, closer: Closer, send: Send) -> None:
+        self.sid = sid
+        self.stream_id = stream_id
+        self.worker_id = worker_id
+        self.session: Session | None = None
+        self.binary = False
+        """Whether the last fragment came as binary."""
+        self._closer = closer
+        self._send = send
+        self._outbox: asyncio.Queue[ServerEvent | Close] = asyncio.Queue()
+        self._writer = asyncio.create_task(self._write(), name=f"writer {sid}")
+        self._pipelines: dict[int, asyncio.Task[None]] = {}
+        self._tick: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
+
+    def post(self, item: ServerEvent | Close) -> None:
+        """Queue an event, or the end of the connection, behind all that was queued before."""
+        self._outbox.put_nowait(item)
+
+    def start(self, ticket: int, pipeline: Coroutine[Any, Any, None]) -> None:
+        """Run a fragment's pipeline until it is done, cancelled or the connection is gone."""
+        task = asyncio.create_task(pipeline, name=f"fragment {self.sid} {ticket}")
+        self._pipelines[ticket] = task
+
+        def done(finished: asyncio.Task[None]) -> None:
+            if self._pipelines.get(ticket) is finished:
+                del self._pipelines[ticket]
+
+        task.add_done_callback(done)
+
+    def cancel(self, ticket: int) -> None:
+        """Stop a fragment's pipeline."""
+        task = self._pipelines.pop(ticket, None)
+        if task is not None:
+            task.cancel()
+
+    def tick_at(self, when: float | None, tick: Callable[[], None]) -> None:
+        """Call `tick` at this time of the event loop's clock instead of the time set before."""
+        if self._tick is not None:
+            self._tick.cancel()
+        loop = asyncio.get_running_loop()
+        self._tick = None if when is None else loop.call_at(when, tick)
+
+    def stay(self) -> None:
+        """A new stream was opened here: forget the end that was planned after the last one."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    async def abandon(self) -> None:
+        """The connection is gone: stop everything that works for it."""
+        self.stay()
+        self.tick_at(None, _nothing)
+        for ticket in list(self._pipelines):
+            self.cancel(ticket)
+        self._writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._writer
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._outbox.get()
+            if isinstance(item, Close):
+                loop = asyncio.get_running_loop()
+                self._end = loop.call_later(item.delay_ms / 1000, self._closer.close, item.code, item.reason)
+            else:
+                await self._send(item, self.binary)
+
+
+def _nothing() -> None:
+    """A tick that is never called."""

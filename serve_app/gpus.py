@@ -1,0 +1,48 @@
+"""Samples the GPUs of the node for a model replica, in a thread of its own. Does nothing where there is no GPU."""
+
+import threading
+from collections.abc import Callable
+
+import pynvml
+
+from deployments.logs import get_logger
+
+log = get_logger(__name__)
+PERIOD_S = 5.0
+PERIODS_A_LOG_LINE = 12
+MIB = 1024 * 1024
+
+Sample = Callable[[str, float, int], None]
+"""Takes a GPU's UUID, its utilization in percent and its memory in use in bytes."""
+
+
+def watch_gpus(sample: Sample) -> threading.Event | None:
+    """Report all GPUs of this node every 5 s until the returned event is set; None without NVIDIA's library or GPU."""
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return None
+    if not count:
+        return None
+    stop = threading.Event()
+    threading.Thread(target=_watch, args=(sample, count, stop), name="livedub-gpus", daemon=True).start()
+    return stop
+
+
+def _watch(sample: Sample, count: int, stop: threading.Event) -> None:
+    periods = 0
+    while not stop.wait(PERIOD_S if periods else 0):
+        for index in range(count):
+            try:
+                device = pynvml.nvmlDeviceGetHandleByIndex(index)
+                uuid = str(pynvml.nvmlDeviceGetUUID(device))
+                utilization = float(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
+                used_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(device).used)
+            except pynvml.NVMLError as error:
+                log.warning("gpu_unreadable", gpu=index, error=str(error))
+                continue
+            sample(uuid, utilization, used_bytes)
+            if periods % PERIODS_A_LOG_LINE == 0:
+                log.info("gpu", gpu=uuid, utilization_percent=utilization, memory_used_mib=used_bytes // MIB)
+        periods += 1

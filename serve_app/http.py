@@ -1,0 +1,42 @@
+"""The HTTP routes beside the sockets: /health, /ready, /metrics. They work for GET from anywhere on the same port."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from serve_app.hosting import AsgiApp
+
+SOCKET_PATHS = ("/socket.io", "/ws/sts")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+UNAVAILABLE = 503
+
+Readiness = Callable[[], Awaitable[dict[str, str]]]
+"""State by deployment: `ready`, or what it is waiting for."""
+
+
+def build_app(socket_app: AsgiApp, readiness: Readiness, metrics: Callable[[], Awaitable[str]]) -> FastAPI:
+    """The ASGI application of one ingress replica."""
+    app = FastAPI(title="livedub", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Alive: this process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Ready: every model has loaded and answers."""
+        states = await readiness()
+        waiting = {name: state for name, state in states.items() if state != "ready"}
+        body = {"status": "waiting" if waiting else "ready", "deployments": states}
+        return JSONResponse(body, status_code=UNAVAILABLE if waiting else 200)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Metrics of the whole service, whichever replica answers."""
+        return PlainTextResponse(await metrics(), media_type=METRICS_TYPE)
+
+    for path in SOCKET_PATHS:
+        app.mount(path, socket_app)
+    return app

@@ -1,0 +1,160 @@
+"""The Ingress deployment: the Ray shell around sockets, sessions and the pipeline. Everything meets here."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+import httpx
+import ray
+from ray.serve import metrics
+from ray.serve.handle import DeploymentHandle
+
+from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsCapabilities
+from deployments.errors import Stage
+from deployments.logs import configure_logs, get_logger
+from serve_app import pipeline
+from serve_app.config import IngressConfig, load_user_config
+from serve_app.exposition import Exposition
+from serve_app.handles import HandleStages
+from serve_app.hosting import ClosableSockets
+from serve_app.http import build_app
+from serve_app.metrics import Instruments, StreamMetrics
+from serve_app.protocol import ErrorCode, WireError
+from serve_app.socket import SocketServer
+from serve_app.stream.negotiation import Abilities
+from serve_app.stream.values import Outcome, StreamSettings, Submit
+
+log = get_logger(__name__)
+MODELS = ("Asr", "Translation", "Tts")
+WATCH_PERIOD_S = 5.0
+WATCH_PERIOD_STARTING_S = 0.5
+ABILITIES_WAIT_S = 5.0
+"""How long a `stream:init` waits for models that are still loading; shorter than a worker waits for its answer."""
+
+
+class Ingress:
+    """One replica: its sockets, its streams, its handles to the models.
+
+    Args:
+        asr: handle of the Asr deployment.
+        translation: handle of the Translation deployment.
+        tts: handle of the Tts deployment.
+        config: of the Socket.IO server.
+        overrides: environment variables that win over `user_config`.
+        log_level: of this process.
+    """
+
+    def __init__(
+        self,
+        asr: DeploymentHandle[Any],
+        translation: DeploymentHandle[Any],
+        tts: DeploymentHandle[Any],
+        config: IngressConfig,
+        overrides: Mapping[str, str],
+        log_level: str = "INFO",
+    ) -> None:
+        configure_logs(log_level)
+        self._config = config
+        self._overrides = overrides
+        self._user_config = load_user_config({}, overrides)
+        self._limits = self._user_config.streams.limits()
+        self._stages = HandleStages(asr, translation, tts)
+        self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
+        self._capabilities: dict[str, Any] = {}
+        self._known = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self._sockets = SocketServer(
+            self._dub,
+            self._abilities,
+            lambda: self._limits,
+            StreamMetrics(cast("Instruments", metrics)),
+            ping_interval_s=config.ping_interval_s,
+            ping_timeout_s=config.ping_timeout_s,
+            max_fragment_bytes=config.max_fragment_bytes,
+        )
+        self._exposition = Exposition(_exporters, httpx.AsyncClient())
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Called by Ray Serve: what this replica answers."""
+        return build_app(ClosableSockets(self._sockets.app), self._readiness, self._exposition.render)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection."""
+        self._user_config = load_user_config(user_config, self._overrides)
+        self._limits = self._user_config.streams.limits()
+        self._sockets.apply_limits()
+        self._start_watch()
+        if self._user_config.draining and not self._sockets.draining:
+            log.info("draining", streams=self._sockets.streams)
+            self._sockets.drain()
+        self._sockets.draining = self._user_config.draining
+
+    async def _dub(self, settings: StreamSettings, submit: Submit, running: Callable[[Stage], None]) -> Outcome:
+        abilities = await self._abilities()
+        job = pipeline.Job(
+            settings=settings,
+            fragment=submit.fragment,
+            deadline=submit.deadline,
+            fallback_mode=self._limits.fallback_mode,
+            wants_original=abilities.tts.wants_original,
+            running=running,
+            clock=asyncio.get_running_loop().time,
+        )
+        return await pipeline.dub(job, self._stages)
+
+    async def _abilities(self) -> Abilities:
+        """What the models can do together.
+
+        Raises:
+            WireError: INTERNAL (retryable) while a model is still loading.
+        """
+        if not self._known.is_set():
+            self._start_watch()
+            try:
+                await asyncio.wait_for(self._known.wait(), ABILITIES_WAIT_S)
+            except TimeoutError:
+                waiting = ", ".join(name for name in MODELS if name not in self._capabilities)
+                message = f"the models are still loading ({waiting}); try again in a few seconds"
+                raise WireError(ErrorCode.INTERNAL, message, {"waiting_for": waiting}) from None
+        asr: AsrCapabilities = self._capabilities["Asr"]
+        translation: TranslationCapabilities = self._capabilities["Translation"]
+        tts: TtsCapabilities = self._capabilities["Tts"]
+        return Abilities(asr, translation, tts)
+
+    async def _readiness(self) -> dict[str, str]:
+        self._start_watch()
+        return dict(self._states)
+
+    def _start_watch(self) -> None:
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._keep_asking(), name="model watch")
+
+    async def _keep_asking(self) -> None:
+        """Ask the models again and again what they can do: that is readiness, and follows live changes."""
+        while True:
+            await asyncio.gather(*(self._ask(name) for name in MODELS))
+            await asyncio.sleep(WATCH_PERIOD_S if self._known.is_set() else WATCH_PERIOD_STARTING_S)
+
+    async def _ask(self, name: str) -> None:
+        try:
+            self._capabilities[name] = await self._stages.abilities(name, self._config.stage_timeout_s)
+            self._states[name] = "ready"
+        except TimeoutError:
+            self._states[name] = "does not answer"
+        except Exception as error:  # noqa: BLE001 - whatever Ray raises while replicas come and go
+            self._states[name] = f"{type(error).__name__}"
+            log.warning("model_unavailable", deployment=name, error=str(error)[-500:])
+        if len(self._capabilities) == len(MODELS):
+            self._known.set()
+
+
+def _exporters() -> list[str]:
+    """Where each node of the cluster exports its metrics."""
+    urls = []
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    for node in nodes:
+        if node.get("Alive") and node.get("MetricsExportPort"):
+            with suppress(KeyError):
+                urls.append(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+    return urls

@@ -1,0 +1,231 @@
+"""`livedub serve`: starts Ray Serve with a configuration, waits until it is ready, ends it without losing a fragment.
+
+Lighter than `serve run` (no dashboard unless asked for, a small object store), and unlike it has a way to end: on
+SIGTERM or SIGINT the streams are told, what is in flight finishes, then everything stops.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from serve_app.config import ConfigError, load_args, load_user_config, load_voices
+
+OBJECT_STORE_BYTES = 200 * 1024 * 1024
+POLL_S = 0.5
+RAY_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_metrics_report_interval_ms": "1000",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+}
+"""Settings of Ray that hold unless the environment says otherwise."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """What the command line decides."""
+
+    config: Path
+    host: str | None = None
+    port: int | None = None
+    """None: what the file says."""
+    dashboard: bool = False
+    start_timeout_s: float = 300.0
+    drain_timeout_s: float = 30.0
+    """How long streams may take to finish what is in flight."""
+
+
+class LaunchError(RuntimeError):
+    """The service did not come up; the message says why."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A Serve configuration file, with everything in it that is ours checked against the environment too.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a wrong field, which is named.
+    """
+    try:
+        schema = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    applications = schema.get("applications") if isinstance(schema, dict) else None
+    if not isinstance(applications, list) or not applications:
+        raise ConfigError(f"{path}: `applications` is missing; it needs one with import_path serve_app.app:build")
+    config = load_args(args_of(schema), os.environ)
+    load_voices(config.voices)
+    load_user_config(user_config_of(schema), os.environ)
+    return {**schema}
+
+
+def args_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """The application's `args`."""
+    args: dict[str, Any] = schema["applications"][0].get("args") or {}
+    return args
+
+
+def user_config_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """The Ingress's `user_config`; empty when the file has none."""
+    for deployment in schema["applications"][0].get("deployments") or []:
+        if deployment.get("name") == "Ingress":
+            user_config: dict[str, Any] = deployment.get("user_config") or {}
+            return user_config
+    return {}
+
+
+def draining(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration with the Ingress told to drain."""
+    application = dict(schema["applications"][0])
+    deployments = [dict(deployment) for deployment in application.get("deployments") or []]
+    ingress = next((d for d in deployments if d.get("name") == "Ingress"), None)
+    if ingress is None:
+        ingress = {"name": "Ingress"}
+        deployments.append(ingress)
+    ingress["user_config"] = {**(ingress.get("user_config") or {}), "draining": True}
+    application["deployments"] = deployments
+    return {**schema, "applications": [application, *schema["applications"][1:]]}
+
+
+def launch(options: LaunchOptions, tell: Tell) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: before anything starts.
+        LaunchError: it did not come up.
+    """
+    schema = read_config(options.config)
+    http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
+    http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
+    schema = {**schema, "http_options": http}
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    for name, value in RAY_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    server = _Server(schema, options, tell, stop)
+    try:
+        server.start()
+        server.serve()
+    finally:
+        server.stop()
+
+
+class _Server:
+    def __init__(self, schema: dict[str, Any], options: LaunchOptions, tell: Tell, stop: threading.Event) -> None:
+        self._schema = schema
+        self._options = options
+        self._tell = tell
+        self._stop = stop
+        self._url = f"http://127.0.0.1:{schema['http_options']['port']}"
+        self._up = False
+
+    def start(self) -> None:
+        """Bring everything up."""
+        import ray  # noqa: PLC0415 - heavy, and reads the environment when it is imported
+        from ray import serve  # noqa: PLC0415
+
+        started_s = time.monotonic()
+        self._tell("starting Ray")
+        ray.init(
+            include_dashboard=self._options.dashboard,
+            object_store_memory=OBJECT_STORE_BYTES,
+            namespace="serve",
+            logging_level=logging.WARNING,
+        )
+        serve.start(http_options=self._schema["http_options"])
+        self._deploy(self._schema)
+        self._wait_until_running(started_s)
+        self._wait_until_ready(started_s)
+        self._up = True
+        self._tell(f"ready after {time.monotonic() - started_s:.1f} s: {self._url} (Socket.IO at /socket.io/)")
+
+    def serve(self) -> None:
+        """Wait for the signal."""
+        self._stop.wait()
+
+    def stop(self) -> None:
+        """Tell the streams, let them finish, take everything down."""
+        import ray  # noqa: PLC0415
+        from ray import serve  # noqa: PLC0415
+
+        if not ray.is_initialized():
+            return
+        if self._up:
+            self._tell("stopping: streams finish what is in flight")
+            self._drain()
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        self._tell("stopped")
+
+    def _deploy(self, schema: dict[str, Any]) -> None:
+        from ray.serve.context import _get_global_client  # noqa: PLC0415 - as `serve run` itself does it
+        from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+
+        client = _get_global_client()
+        if client is None:
+            raise LaunchError("Ray Serve is not running")
+        client.deploy_apps(ServeDeploySchema.model_validate(schema))
+
+    def _wait_until_running(self, started_s: float) -> None:
+        from ray import serve  # noqa: PLC0415
+
+        told = ""
+        while True:
+            application = next(iter(serve.status().applications.values()), None)
+            if application is not None:
+                if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    raise LaunchError(f"the application did not start: {application.message}")
+                loading = [name for name, d in application.deployments.items() if d.status != "HEALTHY"]
+                state = f"waiting for {', '.join(loading)}" if loading else ""
+                if state and state != told:
+                    self._tell(state)
+                told = state
+                if application.status == "RUNNING":
+                    return
+            self._check_time(started_s, told)
+
+    def _wait_until_ready(self, started_s: float) -> None:
+        while True:
+            try:
+                response = httpx.get(f"{self._url}/ready", timeout=POLL_S * 4)
+                if response.is_success:
+                    return
+                state = response.text
+            except httpx.HTTPError as error:
+                state = f"{type(error).__name__}: {error}"
+            self._check_time(started_s, state)
+
+    def _check_time(self, started_s: float, state: str) -> None:
+        if self._stop.is_set():
+            raise LaunchError("stopped before it was ready")
+        if time.monotonic() - started_s > self._options.start_timeout_s:
+            raise LaunchError(f"not ready after {self._options.start_timeout_s:.0f} s: {state}")
+        time.sleep(POLL_S)
+
+    def _drain(self) -> None:
+        self._deploy(draining(self._schema))
+        give_up_s = time.monotonic() + self._options.drain_timeout_s
+        quiet = 0
+        while quiet < 2 and time.monotonic() < give_up_s:  # noqa: PLR2004 - metrics are up to a second late
+            time.sleep(POLL_S * 2)
+            quiet = quiet + 1 if self._open_streams() == 0 else 0
+
+    def _open_streams(self) -> float:
+        try:
+            text = httpx.get(f"{self._url}/metrics", timeout=POLL_S * 10).text
+        except httpx.HTTPError:
+            return 0
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("sts_streams_active "))

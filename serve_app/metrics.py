@@ -1,0 +1,157 @@
+"""Every metric of the service: what it is called, what it counts and when.
+
+Instruments are Ray's, so they reach Ray's own exporter on every node; `serve_app.exposition` gathers them into one
+`GET /metrics`. Labels are bounded: stage, code, status, severity, GPU. Never a stream, a worker or a voice.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
+from serve_app.stream.values import Effect, Emit
+
+PREFIX = "sts_"
+SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0]
+RATIOS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
+PERCENTS = [0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0]
+SPEEDS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0]
+NO_STAGE = "none"
+"""The stage label of errors that belong to none: refused messages, broken rules."""
+
+
+class CounterLike(Protocol):
+    """Ray's Counter, as far as it is used here."""
+
+    def inc(self, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
+        """Add."""
+
+
+class GaugeLike(Protocol):
+    """Ray's Gauge, as far as it is used here."""
+
+    def set(self, value: float, tags: dict[str, str] | None = None) -> None:
+        """Replace."""
+
+
+class HistogramLike(Protocol):
+    """Ray's Histogram, as far as it is used here."""
+
+    def observe(self, value: float, tags: dict[str, str] | None = None) -> None:
+        """Add one observation."""
+
+
+class Instruments(Protocol):
+    """Makes instruments: `ray.serve.metrics`, or a stand-in in tests."""
+
+    def Counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> CounterLike:  # noqa: N802
+        """A number that only grows."""
+
+    def Gauge(self, name: str, description: str, tag_keys: tuple[str, ...]) -> GaugeLike:  # noqa: N802
+        """A number that goes up and down."""
+
+    def Histogram(  # noqa: N802
+        self, name: str, description: str, boundaries: Sequence[float], tag_keys: tuple[str, ...]
+    ) -> HistogramLike:
+        """A distribution."""
+
+
+class StreamMetrics:
+    """Counts a replica's streams by the effects that its sessions decide."""
+
+    def __init__(self, make: Instruments) -> None:
+        def seconds(name: str, description: str, *tags: str) -> HistogramLike:
+            return make.Histogram(name, description=description, boundaries=SECONDS, tag_keys=tags)
+
+        self._processing = seconds(
+            "sts_fragment_processing_seconds", "From a fragment's acceptance to its result.", "status"
+        )
+        self._stages: Mapping[str, HistogramLike] = {
+            "asr": seconds("sts_asr_duration_seconds", "Decoding and recognition of one fragment."),
+            "translation": seconds("sts_translation_duration_seconds", "Translation of one fragment."),
+            "tts": seconds("sts_tts_duration_seconds", "Synthesis, fitting and encoding of one fragment."),
+        }
+        self._queue = seconds("sts_queue_wait_seconds", "Part of a fragment's processing that no stage computed.")
+        self._realtime = make.Histogram(
+            "sts_realtime_factor",
+            description="Computing time of all stages over the fragment's duration.",
+            boundaries=RATIOS,
+            tag_keys=(),
+        )
+        self._variance = make.Histogram(
+            "sts_duration_variance_percent",
+            description="How far the dub's duration is from the original's.",
+            boundaries=PERCENTS,
+            tag_keys=("status",),
+        )
+        self._stretch = make.Histogram(
+            "sts_stretch_ratio",
+            description="Spoken over fitted duration; above 1 the voice was sped up.",
+            boundaries=SPEEDS,
+            tag_keys=(),
+        )
+        self._errors = make.Counter(
+            "sts_fragment_errors_total",
+            description="Failed results by stage and code, and error events (stage none).",
+            tag_keys=("stage", "error_code"),
+        )
+        self._backpressure = make.Counter(
+            "sts_backpressure_events_total", description="Backpressure events sent.", tag_keys=("severity",)
+        )
+        self._in_flight = make.Gauge(
+            "sts_fragments_in_flight", description="Fragments between acceptance and result.", tag_keys=()
+        )
+        self._streams = make.Gauge("sts_streams_active", description="Streams that are open.", tag_keys=())
+        self.load(0, 0)
+
+    def load(self, streams: int, in_flight: int) -> None:
+        """Streams open and fragments in flight on this replica."""
+        self._streams.set(streams)
+        self._in_flight.set(in_flight)
+
+    def observe(self, effect: Effect) -> None:
+        """Count what an effect tells; most tell nothing."""
+        if not isinstance(effect, Emit):
+            return
+        match effect.event:
+            case FragmentProcessed() as result:
+                self._result(result)
+            case Backpressure(severity=severity):
+                self._backpressure.inc(tags={"severity": severity})
+            case ErrorEvent(code=code):
+                self._errors.inc(tags={"stage": NO_STAGE, "error_code": code})
+
+    def _result(self, result: FragmentProcessed) -> None:
+        timings = result.stage_timings.model_dump()
+        computed_ms = sum(timings.values())
+        self._processing.observe(result.processing_time_ms / 1000, tags={"status": result.status})
+        self._queue.observe(max(0, result.processing_time_ms - computed_ms) / 1000)
+        for stage, histogram in self._stages.items():
+            if timings[f"{stage}_ms"]:
+                histogram.observe(timings[f"{stage}_ms"] / 1000)
+        if result.metadata.original_duration_ms and result.error is None:
+            self._realtime.observe(computed_ms / result.metadata.original_duration_ms)
+        if result.metadata.duration_variance_percent is not None:
+            self._variance.observe(result.metadata.duration_variance_percent, tags={"status": result.status})
+        if result.metadata.speed_ratio is not None:
+            self._stretch.observe(result.metadata.speed_ratio)
+        if result.error is not None:
+            self._errors.inc(tags={"stage": result.error.stage, "error_code": result.error.code})
+
+
+class GpuMetrics:
+    """What the node's GPUs do; absent where there is none."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._utilization = make.Gauge(
+            "sts_gpu_utilization_percent",
+            description="Share of the last sample period in which the GPU was busy.",
+            tag_keys=("gpu",),
+        )
+        self._memory = make.Gauge(
+            "sts_gpu_memory_used_bytes", description="Memory of the GPU in use by all processes.", tag_keys=("gpu",)
+        )
+
+    def sample(self, gpu: str, utilization_percent: float, memory_used_bytes: int) -> None:
+        """One reading of one GPU, named by its UUID."""
+        self._utilization.set(utilization_percent, tags={"gpu": gpu})
+        self._memory.set(memory_used_bytes, tags={"gpu": gpu})

@@ -1,0 +1,135 @@
+"""The way of one fragment through the models: three awaits and a deadline.
+
+Knows the stages only as awaitables, so that nothing of Ray is in here. Deadlines are kept by the session, which cancels
+the task; what is left of one goes along with each request, so that a stage can drop what is too late before it runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from deployments.contracts import (
+    FillRequest,
+    FragmentRef,
+    Speech,
+    SynthesizeRequest,
+    TranscribeRequest,
+    Transcript,
+    TranslateRequest,
+    Translation,
+)
+from deployments.errors import DeadlineExceeded, Stage, StageError
+from serve_app.stream.values import FallbackMode, Fragment, Outcome, StreamSettings
+
+
+class Stages(Protocol):
+    """The three model deployments. Calls raise StageError and stop their work when they are cancelled."""
+
+    async def transcribe(self, request: TranscribeRequest) -> Transcript:
+        """Decode and recognise."""
+
+    async def translate(self, request: TranslateRequest) -> Translation:
+        """Translate."""
+
+    async def synthesize(self, request: SynthesizeRequest) -> Speech:
+        """Speak, fit and encode."""
+
+    async def fill(self, request: FillRequest) -> Speech:
+        """Silence or the original, encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at one fragment."""
+
+    settings: StreamSettings
+    fragment: Fragment
+    deadline: float
+    """On the clock of `dub`, in seconds."""
+    fallback_mode: FallbackMode
+    wants_original: bool
+    """Whether the voice is an engine that needs the worker's own audio."""
+    running: Callable[[Stage], None]
+    """Told when a stage starts."""
+    clock: Callable[[], float]
+
+
+async def dub(job: Job, stages: Stages) -> Outcome:
+    """Take a fragment from audio to dubbed audio.
+
+    A stage's failure ends the way and stands in the outcome, beside what was done before it.
+    """
+    outcome = Outcome()
+    try:
+        transcript = await _transcribe(job, stages)
+        outcome = replace(outcome, transcript=transcript)
+        if not transcript.recognition.text:
+            return replace(outcome, speech=await _fill(job, transcript, stages))
+        translation = await _translate(job, transcript, stages)
+        outcome = replace(outcome, translation=translation)
+        if not translation.text.strip():
+            return replace(outcome, speech=await _fill(job, transcript, stages))
+        return replace(outcome, speech=await _synthesize(job, transcript, translation, stages))
+    except StageError as failure:
+        return replace(outcome, failure=failure)
+
+
+async def _transcribe(job: Job, stages: Stages) -> Transcript:
+    request = TranscribeRequest(
+        ref=_ref(job),
+        audio=job.fragment.audio,
+        language=job.settings.source_language,
+        hints=job.settings.hints,
+        budget_ms=_enter(job, Stage.ASR),
+    )
+    return await stages.transcribe(request)
+
+
+async def _translate(job: Job, transcript: Transcript, stages: Stages) -> Translation:
+    request = TranslateRequest(
+        ref=_ref(job),
+        text=transcript.recognition.text,
+        source_language=job.settings.source_language,
+        target_language=job.settings.target_language,
+        hints=job.settings.hints,
+        context="",
+        budget_ms=_enter(job, Stage.TRANSLATION),
+    )
+    return await stages.translate(request)
+
+
+async def _synthesize(job: Job, transcript: Transcript, translation: Translation, stages: Stages) -> Speech:
+    request = SynthesizeRequest(
+        ref=_ref(job),
+        text=translation.text,
+        voice=job.settings.voice,
+        target_duration_ms=transcript.duration_ms,
+        output=job.settings.output,
+        budget_ms=_enter(job, Stage.TTS),
+        original=job.fragment.audio if job.wants_original else None,
+    )
+    return await stages.synthesize(request)
+
+
+async def _fill(job: Job, transcript: Transcript, stages: Stages) -> Speech:
+    request = FillRequest(
+        ref=_ref(job),
+        target_duration_ms=transcript.duration_ms,
+        output=job.settings.output,
+        budget_ms=_enter(job, Stage.TTS),
+        original=job.fragment.audio if job.fallback_mode == "original" else None,
+    )
+    return await stages.fill(request)
+
+
+def _ref(job: Job) -> FragmentRef:
+    return FragmentRef(job.settings.stream_id, job.fragment.fragment_id, job.fragment.sequence_number)
+
+
+def _enter(job: Job, stage: Stage) -> int:
+    """Tell that the stage starts; what is left of the deadline, in ms."""
+    job.running(stage)
+    left_ms = int((job.deadline - job.clock()) * 1000)
+    if left_ms <= 0:
+        raise DeadlineExceeded(stage, "the fragment's time ran out before the stage began")
+    return left_ms

@@ -1,0 +1,356 @@
+"""The Socket.IO shell: decodes what workers send, calls their sessions, performs the effects.
+
+Decides nothing. Events of one connection are handled one after the other, in the order in which they came; nothing in
+a handler waits for a model.
+"""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import socketio
+
+from deployments.contracts import AudioFormat, EncodedAudio
+from deployments.errors import InternalFault, Stage
+from deployments.logs import get_logger
+from serve_app.connection import Connection
+from serve_app.hosting import CLOSER_KEY
+from serve_app.protocol import (
+    CLIENT_EVENTS,
+    MAX_FRAGMENT_BYTES,
+    MAX_MESSAGE_BYTES,
+    ErrorCode,
+    FragmentAck,
+    FragmentData,
+    ServerEvent,
+    StreamEnd,
+    StreamInit,
+    StreamPause,
+    StreamResume,
+    WireError,
+    error_event,
+    parse,
+)
+from serve_app.stream.negotiation import Abilities, negotiate
+from serve_app.stream.session import Session
+from serve_app.stream.values import (
+    SERVICE_RESTART,
+    Cancel,
+    Close,
+    Effect,
+    Emit,
+    Fragment,
+    Outcome,
+    StreamLimits,
+    StreamSettings,
+    Submit,
+)
+
+log = get_logger(__name__)
+NANOSECONDS_PER_MS = 1_000_000
+FRAMING_BYTES = 1024 * 1024
+"""Engine.IO takes this much more than the WebSocket server, so that the latter's clean refusal (1009) comes first."""
+
+
+class Observer(Protocol):
+    """Counts what happens."""
+
+    def observe(self, effect: Effect) -> None:
+        """An effect was performed."""
+
+    def load(self, streams: int, in_flight: int) -> None:
+        """Streams open and fragments in flight on this ingress replica."""
+
+
+Dub = Callable[[StreamSettings, Submit, Callable[[Stage], None]], Awaitable[Outcome]]
+"""Takes a fragment through the models; the last argument is told each stage that starts."""
+
+
+class SocketServer:
+    """All connections and streams of one ingress replica.
+
+    Args:
+        dub: the pipeline.
+        abilities: what the models can do; may wait for them to come up.
+        limits: thresholds in force right now.
+        observer: metrics.
+        ping_interval_s: between two pings.
+        ping_timeout_s: for the pong.
+        max_fragment_bytes: largest decoded fragment.
+    """
+
+    def __init__(
+        self,
+        dub: Dub,
+        abilities: Callable[[], Awaitable[Abilities]],
+        limits: Callable[[], StreamLimits],
+        observer: Observer,
+        *,
+        ping_interval_s: float = 25,
+        ping_timeout_s: float = 10,
+        max_fragment_bytes: int = MAX_FRAGMENT_BYTES,
+    ) -> None:
+        self._dub = dub
+        self._abilities = abilities
+        self._limits = limits
+        self._observer = observer
+        self._max_fragment_bytes = max_fragment_bytes
+        self._connections: dict[str, Connection] = {}
+        self._streams: dict[str, Connection] = {}
+        self.draining = False
+        self._sio = socketio.AsyncServer(
+            async_mode="asgi",
+            transports=["websocket"],
+            ping_interval=ping_interval_s,
+            ping_timeout=ping_timeout_s,
+            max_http_buffer_size=MAX_MESSAGE_BYTES + FRAMING_BYTES,
+            http_compression=False,
+            cors_allowed_origins="*",
+            async_handlers=False,
+        )
+        self._sio.on("connect", self._on_connect)
+        self._sio.on("disconnect", self._on_disconnect)
+        self._sio.on("*", self._on_event)
+        self.app = socketio.ASGIApp(self._sio, socketio_path="")
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    def apply_limits(self) -> None:
+        """Thresholds have changed: running streams get them too."""
+        for connection in self._streams.values():
+            if connection.session is not None:
+                connection.session.limit(self._limits())
+
+    def drain(self) -> None:
+        """Take no new stream; let each one finish what is in flight, then send its worker elsewhere."""
+        self.draining = True
+        for connection in list(self._connections.values()):
+            if connection.session is None:
+                connection.post(Close(0, SERVICE_RESTART, "server draining"))
+            else:
+                self._perform(connection, connection.session.drain(_now()))
+
+    # --- Socket.IO events ---------------------------------------------------------------------------------------
+
+    async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        del auth
+
+        async def send(event: ServerEvent, binary: bool) -> None:
+            await self._sio.emit(event.EVENT, event.to_wire(binary=binary), to=sid)
+
+        headers = {name: environ.get(f"HTTP_{name}") for name in ("X_STREAM_ID", "X_WORKER_ID")}
+        closer = environ["asgi.scope"][CLOSER_KEY]
+        connection = Connection(sid, headers["X_STREAM_ID"], headers["X_WORKER_ID"], closer, send)
+        self._connections[sid] = connection
+        log.info("connected", sid=sid, stream_id=connection.stream_id, worker_id=connection.worker_id)
+        if self.draining:
+            connection.post(Close(0, SERVICE_RESTART, "server draining"))
+
+    async def _on_disconnect(self, sid: str, reason: str | None = None) -> None:
+        connection = self._connections.pop(sid, None)
+        if connection is None:
+            return
+        session = connection.session
+        if session is not None:
+            log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=reason)
+            self._perform(connection, session.disconnect())
+            self._forget(connection)
+        await connection.abandon()
+
+    async def _on_event(self, event: str, sid: str, *data: object) -> None:
+        connection = self._connections.get(sid)
+        if connection is None:
+            return
+        payload = data[0] if data else None
+        try:
+            await self._dispatch(connection, event, payload)
+        except WireError as error:
+            self._refuse(connection, error, payload)
+        except Exception:
+            log.exception("event_failed", sid=sid, event_name=event[:64])
+            connection.post(error_event(ErrorCode.INTERNAL, "the server hit a bug on this event; it was not taken"))
+
+    async def _dispatch(self, connection: Connection, event: str, payload: object) -> None:
+        if event == StreamInit.EVENT:
+            await self._init(connection, payload)
+        elif event == FragmentData.EVENT:
+            self._fragment(connection, parse(FragmentData, payload))
+        elif event == FragmentAck.EVENT:
+            parse(FragmentAck, payload)
+        elif event == StreamPause.EVENT:
+            session = _session(connection, parse(StreamPause, payload).stream_id)
+            self._perform(connection, session.pause())
+        elif event == StreamResume.EVENT:
+            session = _session(connection, parse(StreamResume, payload).stream_id)
+            self._perform(connection, session.resume())
+        elif event == StreamEnd.EVENT:
+            session = _session(connection, parse(StreamEnd, payload).stream_id)
+            self._perform(connection, session.end(_now()))
+        else:
+            known = ", ".join(known.EVENT for known in CLIENT_EVENTS)
+            message = f"unknown event {event[:64]!r}; allowed: {known}"
+            raise WireError(ErrorCode.MALFORMED_DATA, message, {"event": event[:64]})
+
+    async def _init(self, connection: Connection, payload: object) -> None:
+        if self.draining:
+            message = "this server is shutting down; reconnect and open the stream again"
+            raise WireError(ErrorCode.SERVER_DRAINING, message)
+        if isinstance(payload, dict):
+            defaults = {"stream_id": connection.stream_id, "worker_id": connection.worker_id}
+            payload = {**{name: value for name, value in defaults.items() if value}, **payload}
+        init = parse(StreamInit, payload)
+        current = connection.session
+        if current is not None and self._streams.get(current.settings.stream_id) is connection:
+            if current.settings.stream_id != init.stream_id:
+                message = f"stream_id: this connection carries {current.settings.stream_id!r}; end it first"
+                raise WireError(ErrorCode.INVALID_CONFIG, message, {"field": "stream_id"})
+            self._perform(connection, current.disconnect())
+        abilities = await self._abilities()
+        settings = negotiate(
+            init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - _now()
+        )
+        self._take_over(connection, settings.stream_id)
+        connection.stay()
+        connection.session = Session(settings, self._limits())
+        self._streams[settings.stream_id] = connection
+        log.info(
+            "stream_opened",
+            stream_id=settings.stream_id,
+            worker_id=settings.worker_id,
+            session_id=settings.session_id,
+            pair=f"{settings.source_language}-{settings.target_language}",
+            voice=settings.voice,
+        )
+        self._perform(connection, connection.session.open(abilities.wire))
+
+    def _take_over(self, connection: Connection, stream_id: str) -> None:
+        """A stream of this name that is live on another connection ends there."""
+        other = self._streams.get(stream_id)
+        if other is not None and other is not connection and other.session is not None:
+            log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
+            self._perform(other, other.session.replace())
+            self._forget(other)
+
+    def _fragment(self, connection: Connection, data: FragmentData) -> None:
+        session = _session(connection, data.stream_id)
+        payload = data.audio.payload(self._max_fragment_bytes)
+        connection.binary = data.audio.data is not None
+        pts_ns = data.metadata.pts_ns if data.metadata else None
+        fragment = Fragment(
+            fragment_id=data.fragment_id,
+            sequence_number=data.sequence_number,
+            audio=EncodedAudio(payload, AudioFormat(data.audio.format, data.audio.sample_rate_hz, data.audio.channels)),
+            declared_duration_ms=data.audio.duration_ms,
+            digest=hashlib.blake2b(payload, digest_size=16).digest(),
+            pts_ms=None if pts_ns is None else pts_ns // NANOSECONDS_PER_MS,
+        )
+        self._perform(connection, session.accept(fragment, _now()))
+
+    def _refuse(self, connection: Connection, error: WireError, payload: object) -> None:
+        """Turn down a message; where it names a fragment of the stream, its number must not be waited for."""
+        log.warning("message_refused", sid=connection.sid, code=error.code, error=error.message)
+        fragment_id, stream_id, number = _named(payload)
+        session = connection.session
+        if session is not None and stream_id == session.settings.stream_id:
+            effects = session.refuse(
+                error.code,
+                error.message,
+                _now(),
+                fragment_id=fragment_id,
+                sequence_number=number,
+                details=error.details,
+            )
+            self._perform(connection, effects)
+            return
+        event = error_event(
+            error.code,
+            error.message,
+            stream_id=stream_id,
+            fragment_id=fragment_id,
+            sequence_number=number,
+            details=error.details,
+        )
+        self._perform(connection, [Emit(event)])
+
+    # --- effects ------------------------------------------------------------------------------------------------
+
+    def _perform(self, connection: Connection, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Emit(event):
+                    connection.post(event)
+                case Submit(ticket):
+                    connection.start(ticket, self._run(connection, effect))
+                case Cancel(ticket):
+                    connection.cancel(ticket)
+                case Close():
+                    connection.post(effect)
+                    self._forget(connection)
+            self._observer.observe(effect)
+        session = connection.session
+        if session is not None:
+            connection.tick_at(session.next_tick(), lambda: self._perform(connection, session.tick(_now())))
+        in_flight = sum(c.session.in_flight for c in self._streams.values() if c.session is not None)
+        self._observer.load(len(self._streams), in_flight)
+
+    async def _run(self, connection: Connection, submit: Submit) -> None:
+        session = connection.session
+        if session is None:
+            return
+        stage = Stage.ASR
+
+        def running(started: Stage) -> None:
+            nonlocal stage
+            stage = started
+            session.running(submit.ticket, started)
+
+        try:
+            outcome = await self._dub(session.settings, submit, running)
+        except Exception:
+            log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
+            outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))
+        self._perform(connection, session.complete(submit.ticket, outcome, _now()))
+
+    def _forget(self, connection: Connection) -> None:
+        """The connection's stream is over."""
+        session = connection.session
+        if session is not None and self._streams.get(session.settings.stream_id) is connection:
+            del self._streams[session.settings.stream_id]
+
+
+def _now() -> float:
+    """The event loop's clock: monotonic, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def _session(connection: Connection, stream_id: str) -> Session:
+    """The connection's session.
+
+    Raises:
+        WireError: STREAM_NOT_FOUND when there is none or it is another stream's.
+    """
+    session = connection.session
+    if session is not None and session.settings.stream_id == stream_id:
+        return session
+    carried = "no stream" if session is None else f"stream {session.settings.stream_id!r}"
+    message = f"stream {stream_id!r} is not open on this connection, it carries {carried}; send stream:init first"
+    raise WireError(ErrorCode.STREAM_NOT_FOUND, message, {"field": "stream_id", "sent": stream_id})
+
+
+def _named(payload: object) -> tuple[str | None, str | None, int | None]:
+    """The fragment_id, stream_id and sequence_number that a refused message names, as far as they are usable."""
+    if not isinstance(payload, dict):
+        return None, None, None
+    fragment_id, stream_id = payload.get("fragment_id"), payload.get("stream_id")
+    number = payload.get("sequence_number")
+    return (
+        fragment_id[:256] if isinstance(fragment_id, str) else None,
+        stream_id[:256] if isinstance(stream_id, str) else None,
+        number if type(number) is int and number >= 0 else None,
+    )
