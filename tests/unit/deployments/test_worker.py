@@ -1,0 +1,113 @@
+"""Blocking calls run off the event loop, bounded in number, and never start late."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage
+from deployments.worker import WorkerThreads
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def threads(clock: Clock) -> Iterator[WorkerThreads]:
+    threads = WorkerThreads(Stage.ASR, 1, clock)
+    yield threads
+    threads.close()
+
+
+async def occupy(threads: WorkerThreads) -> tuple["asyncio.Task[str]", threading.Event]:
+    """Fill the only slot until the event is set."""
+    started, release = threading.Event(), threading.Event()
+
+    def work() -> str:
+        started.set()
+        release.wait(10)
+        return "done"
+
+    task = asyncio.ensure_future(threads.run(work, 1000))
+    await asyncio.to_thread(started.wait, 10)
+    return task, release
+
+
+async def test_work_runs_in_another_thread_and_its_value_comes_back(threads: WorkerThreads) -> None:
+    name = await threads.run(lambda: threading.current_thread().name, 1000)
+
+    assert name.startswith("livedub-asr")
+
+
+async def test_what_waits_past_its_budget_never_starts(threads: WorkerThreads, clock: Clock) -> None:
+    ran: list[int] = []
+    running, release = await occupy(threads)
+    late = asyncio.ensure_future(threads.run(lambda: ran.append(1), 500))
+    await asyncio.sleep(0)
+    clock.now_s += 0.5
+    release.set()
+
+    with pytest.raises(DeadlineExceeded) as raised:
+        await late
+    assert raised.value.stage is Stage.ASR
+    assert await running == "done"
+    assert ran == []
+
+
+async def test_what_is_cancelled_while_it_waits_never_starts(threads: WorkerThreads) -> None:
+    ran: list[int] = []
+    running, release = await occupy(threads)
+    waiting = asyncio.ensure_future(threads.run(lambda: ran.append(1), 500))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    await running
+    await threads.run(lambda: None, 500)
+
+    assert ran == []
+
+
+async def test_a_call_that_nobody_waits_for_keeps_its_slot(threads: WorkerThreads, clock: Clock) -> None:
+    running, release = await occupy(threads)
+    running.cancel()
+    await asyncio.sleep(0)
+    started = threading.Event()
+    following = asyncio.ensure_future(threads.run(started.set, 500))
+    await asyncio.sleep(0)
+
+    assert not started.is_set()
+    release.set()
+    await following
+    assert started.is_set()
+
+
+async def test_stage_errors_pass_unchanged(threads: WorkerThreads) -> None:
+    error = InvalidAudio(Stage.ASR, "not audio")
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(InvalidAudio) as raised:
+        await threads.run(work, 500)
+    assert raised.value is error
+
+
+async def test_anything_else_arrives_as_a_model_failure_that_names_it(threads: WorkerThreads) -> None:
+    def work() -> None:
+        raise ValueError("shape (3, 4)")
+
+    with pytest.raises(ModelFailed, match=r"ValueError: shape \(3, 4\)"):
+        await threads.run(work, 500)
