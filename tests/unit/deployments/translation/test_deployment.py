@@ -1,0 +1,143 @@
+"""The Translation deployment translates, measures, and tells every failure by its code."""
+
+import json
+import logging
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from deployments.contracts import FragmentRef, TranslateRequest
+from deployments.errors import (
+    DeadlineExceeded,
+    InvalidText,
+    RateLimitExceeded,
+    Stage,
+    StageError,
+    TranslationQuotaExceeded,
+    UnsupportedLanguage,
+)
+from deployments.script import Step
+from deployments.translation.deployment import MAX_TEXT_BYTES, Translation
+from deployments.translation.fake import FakeTranslation, FakeTranslationOptions
+
+
+def request(text: str = "good morning", *, target: str = "es", budget_ms: int = 5000) -> TranslateRequest:
+    return TranslateRequest(FragmentRef("radio", "f-7", 7), text, "en", target, (), "", budget_ms)
+
+
+class OnlySpanish(FakeTranslation):
+    model = "only-spanish"
+    pairs = frozenset({("en", "es")})
+
+
+def fake(*script: Step, text: str | None = None) -> Translation:
+    return Translation(FakeTranslationOptions(script=script, text=text).build())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines that the deployments log."""
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Lines()
+    logging.getLogger("deployments").addHandler(handler)
+    yield lines
+    logging.getLogger("deployments").removeHandler(handler)
+
+
+async def test_a_text_is_translated() -> None:
+    translation = await fake().translate(request())
+
+    assert translation.text == "[es] good morning"
+    assert (translation.source_language, translation.target_language) == ("en", "es")
+    assert translation.model == "fake"
+
+
+async def test_an_empty_translation_is_an_answer() -> None:
+    assert (await fake(text=" \n").translate(request())).text == ""
+
+
+async def test_requests_and_answers_cross_processes() -> None:
+    translation = await fake().translate(pickle.loads(pickle.dumps(request())))  # noqa: S301
+
+    assert pickle.loads(pickle.dumps(translation)) == translation  # noqa: S301
+
+
+async def test_elapsed_time_is_whole_milliseconds_of_work() -> None:
+    ticks = iter([0.0, 0.25, 1.0, 1.0016])
+    translation = Translation(FakeTranslationOptions().build(), clock=lambda: next(ticks))
+
+    assert (await translation.translate(request())).elapsed_ms == 2
+
+
+async def test_a_pair_the_engine_cannot_do_is_refused_in_this_stage() -> None:
+    with pytest.raises(UnsupportedLanguage, match="only-spanish does not translate en to fr") as refused:
+        await Translation(OnlySpanish(FakeTranslationOptions())).translate(request(target="fr"))
+    assert refused.value.stage is Stage.TRANSLATION
+
+
+async def test_the_longest_text_goes_and_one_byte_more_is_refused() -> None:
+    translation = fake(text="bien")
+    await translation.translate(request("ñ" * (MAX_TEXT_BYTES // 2)))
+
+    with pytest.raises(InvalidText):
+        await translation.translate(request("ñ" * (MAX_TEXT_BYTES // 2) + "n"))
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("RATE_LIMIT_EXCEEDED", RateLimitExceeded), ("TRANSLATION_QUOTA_EXCEEDED", TranslationQuotaExceeded)],
+)
+async def test_an_engines_failure_is_raised(code: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await fake(Step(error=code)).translate(request())
+
+
+async def test_with_no_time_left_nothing_starts() -> None:
+    with pytest.raises(DeadlineExceeded):
+        await fake().translate(request(budget_ms=0))
+
+
+async def test_capabilities_tell_model_and_pairs() -> None:
+    told = await Translation(OnlySpanish(FakeTranslationOptions())).capabilities()
+
+    assert (told.model, told.pairs) == ("only-spanish", frozenset({("en", "es")}))
+
+
+async def test_the_engine_is_closed_when_the_replica_goes() -> None:
+    closed: list[str] = []
+
+    class Closing(FakeTranslation):
+        def close(self) -> None:
+            closed.append("closed")
+
+    translation = Translation(Closing(FakeTranslationOptions()))
+    translation.check_health()
+    del translation
+
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("script", "event", "level"),
+    [((), "translated", "info"), ((Step(error="RATE_LIMIT_EXCEEDED"),), "translation_failed", "warning")],
+)
+async def test_each_fragment_logs_one_line_that_names_it_and_not_what_it_says(
+    logged: list[str], script: tuple[Step, ...], event: str, level: str
+) -> None:
+    translation = fake(*script)
+    logged.clear()
+    try:
+        await translation.translate(request("nobody may read this"))
+    except StageError as error:
+        assert error.code == "RATE_LIMIT_EXCEEDED"  # noqa: PT017
+
+    [line] = [json.loads(line) for line in logged]
+    assert (line["event"], line["level"], line["stage"]) == (event, level, "translation")
+    assert (line["stream_id"], line["fragment_id"], line["sequence_number"]) == ("radio", "f-7", 7)
+    assert "nobody" not in logged[0]
