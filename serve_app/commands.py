@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serve_app.config import ConfigError, effective
+from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
 from serve_app.launcher import LaunchError, LaunchOptions, args_of, launch, read_config, user_config_of
 from serve_app.protocol import json_schema
 
@@ -70,3 +71,24 @@ def config(
 def schema() -> None:
     """Print the JSON Schema of all wire events and the table of error codes."""
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def demo(
+    clip: Annotated[Path, typer.Argument(help="English speech, any audio or video file.")] = CLIP,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo-out"),
+    config: Annotated[Path, typer.Option(help="Configuration of the service.")] = CONFIG,
+) -> None:
+    """Start the service, dub a real clip into Spanish over the real protocol, leave the results, stop the service."""
+    console = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        console.print(f"demo: {line}", highlight=False, markup=False)
+
+    try:
+        code = run_demo(clip, config, out, tell)
+    except DemoError as error:
+        tell(f"error: {error}")
+        raise typer.Exit(USAGE_ERROR) from None
+    if code == 0:
+        tell(f"done; listen to the dub and read the subtitles in {out}/")
+    raise typer.Exit(code)

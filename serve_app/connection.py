@@ -13,7 +13,7 @@ from deployments.logs import get_logger
 from serve_app.hosting import Closer
 from serve_app.protocol import ServerEvent
 from serve_app.stream.session import Session
-from serve_app.stream.values import Close
+from serve_app.stream.values import SERVICE_RESTART, Close
 
 log = get_logger(__name__)
 Send = Callable[[ServerEvent, bool], Awaitable[None]]
@@ -28,9 +28,19 @@ class Connection:
         worker_id: from the header X-Worker-ID, likewise.
         closer: ends the WebSocket under it.
         send: sends one event; the flag says whether audio goes as binary.
+        dismiss: ends the connection the Socket.IO way, after which a client stays away.
     """
 
-    def __init__(self, sid: str, stream_id: str | None, worker_id: str | None, closer: Closer, send: Send) -> None:
+    def __init__(
+        self,
+        sid: str,
+        stream_id: str | None,
+        worker_id: str | None,
+        *,
+        closer: Closer,
+        send: Send,
+        dismiss: Callable[[], Awaitable[None]],
+    ) -> None:
         self.sid = sid
         self.stream_id = stream_id
         self.worker_id = worker_id
@@ -39,6 +49,8 @@ class Connection:
         """Whether the last fragment came as binary."""
         self._closer = closer
         self._send = send
+        self._dismiss = dismiss
+        self._dismissal: asyncio.Task[None] | None = None
         self._outbox: asyncio.Queue[ServerEvent | Close] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
@@ -94,9 +106,15 @@ class Connection:
             item = await self._outbox.get()
             if isinstance(item, Close):
                 loop = asyncio.get_running_loop()
-                self._end = loop.call_later(item.delay_ms / 1000, self._closer.close, item.code, item.reason)
+                self._end = loop.call_later(item.delay_ms / 1000, self._close, item)
             else:
                 await self._send(item, self.binary)
+
+    def _close(self, close: Close) -> None:
+        if close.code == SERVICE_RESTART:
+            self._closer.close(close.code, close.reason)
+        else:
+            self._dismissal = asyncio.ensure_future(self._dismiss())
 
 
 def _nothing() -> None:

@@ -146,7 +146,14 @@ class SocketServer:
 
         headers = {name: environ.get(f"HTTP_{name}") for name in ("X_STREAM_ID", "X_WORKER_ID")}
         closer = environ["asgi.scope"][CLOSER_KEY]
-        connection = Connection(sid, headers["X_STREAM_ID"], headers["X_WORKER_ID"], closer, send)
+        connection = Connection(
+            sid,
+            headers["X_STREAM_ID"],
+            headers["X_WORKER_ID"],
+            closer=closer,
+            send=send,
+            dismiss=lambda: self._sio.disconnect(sid),
+        )
         self._connections[sid] = connection
         log.info("connected", sid=sid, stream_id=connection.stream_id, worker_id=connection.worker_id)
         if self.draining:

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from serve_app.protocol.errors import ErrorCode, WireError
 from serve_app.protocol.wire import (
@@ -17,6 +17,7 @@ from serve_app.protocol.wire import (
     Nanoseconds,
     Text,
     WireModel,
+    either_payload,
 )
 
 
@@ -24,6 +25,17 @@ class ClientEvent(WireModel):
     """An event that a worker sends."""
 
     EVENT: ClassVar[str]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Hints = Annotated[
+    list[Hint],
+    Field(max_length=64),
+    BeforeValidator(_listed, json_schema_input_type=Hint | Annotated[list[Hint], Field(max_length=64)]),
+]
 
 
 class StreamConfig(WireModel):
@@ -36,14 +48,13 @@ class StreamConfig(WireModel):
     sample_rate_hz: Annotated[int, Field(ge=8000, le=96_000)] = 48_000
     channels: Annotated[int, Field(ge=1, le=2)] = 1
     format: Format = "m4a"
-    domain_hints: Hint | Annotated[list[Hint], Field(max_length=64)] | None = None
+    domain_hints: Hints | None = None
+    """One may come as a bare string."""
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Domain hints as a tuple, whichever way they were sent."""
-        if self.domain_hints is None:
-            return ()
-        return (self.domain_hints,) if isinstance(self.domain_hints, str) else tuple(self.domain_hints)
+        """Domain hints as a tuple, empty when there are none."""
+        return tuple(self.domain_hints or ())
 
 
 class StreamInit(ClientEvent):
@@ -63,6 +74,7 @@ class StreamInit(ClientEvent):
 class FragmentAudio(WireModel):
     """The sound of one fragment. `data` (binary attachment) may stand in for `data_base64`."""
 
+    model_config = ConfigDict(json_schema_extra=either_payload)
     format: Format
     sample_rate_hz: Annotated[int, Field(ge=8000, le=96_000)]
     channels: Annotated[int, Field(ge=1, le=2)]

@@ -9,6 +9,7 @@ from serve_app.protocol.errors import ErrorCode, WireError
 
 _MALFORMED_TYPES = ("missing", "_type", "_parsing", "value_error", "extra_forbidden")
 _VALUE_CHARACTERS = 80
+_SHOWN_BITS = 256
 E = TypeVar("E", bound=ClientEvent)
 
 
@@ -42,7 +43,7 @@ def parse(event: type[E], data: object) -> E:
 def _code_of(event: type[ClientEvent], field: str, kind: str) -> ErrorCode:
     if event is StreamInit:
         return ErrorCode.INVALID_CONFIG
-    if any(kind == suffix or kind.endswith(suffix) for suffix in _MALFORMED_TYPES) and kind != "literal_error":
+    if any(kind == suffix or kind.endswith(suffix) for suffix in _MALFORMED_TYPES):
         return ErrorCode.MALFORMED_DATA
     return ErrorCode.INVALID_SEQUENCE if field == "sequence_number" else ErrorCode.INVALID_FRAGMENT
 
@@ -51,5 +52,7 @@ def _shown(value: object) -> str:
     """The value as a person would recognise it, never longer than a line and never a payload."""
     if isinstance(value, bytes | dict | list):
         return f"{type(value).__name__} of {len(value)}"
-    shown = repr(value)
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    shown = repr(value[: _VALUE_CHARACTERS + 1] if isinstance(value, str) else value)
     return shown if len(shown) <= _VALUE_CHARACTERS else f"{shown[:_VALUE_CHARACTERS]}…"

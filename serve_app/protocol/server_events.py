@@ -3,10 +3,10 @@
 import base64
 from typing import Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from serve_app.protocol.errors import ERROR_TABLE, ErrorCode, StageName
-from serve_app.protocol.wire import FORMATS, MAX_FRAGMENT_BYTES, WireModel
+from serve_app.protocol.wire import FORMATS, MAX_FRAGMENT_BYTES, WireModel, either_payload
 
 
 class ServerEvent(WireModel):
@@ -63,6 +63,7 @@ class FragmentQueued(ServerEvent):
 class DubbedAudio(WireModel):
     """The dub, in the stream's own format."""
 
+    model_config = ConfigDict(json_schema_extra=either_payload)
     format: str
     sample_rate_hz: int
     channels: int

@@ -1,6 +1,6 @@
 """What all wire models share: strictness, limits and constrained types. PURE."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -24,6 +24,14 @@ class WireModel(BaseModel):
     """A value on the wire: frozen, strict, unknown fields ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+
+def either_payload(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema of an audio object that its bytes come as `data` or as `data_base64`, never both."""
+    ways = {"data": {"type": "string", "format": "binary"}, "data_base64": {"type": "string", "format": "base64"}}
+    schema["properties"] |= ways
+    schema["required"] = [name for name in schema["required"] if name not in ways]
+    schema["oneOf"] = [{"required": [name]} for name in ways]
 
 
 def base_language(tag: str) -> str:

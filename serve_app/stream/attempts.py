@@ -20,7 +20,8 @@ class Attempt:
     start_ms: int | None = None
     """Its place on the timeline where a failed attempt has settled it."""
     stage: Stage = Stage.ASR
-    outcome: Outcome | None = None
+    settled: bool = False
+    """Whether it has its outcome and only waits for its turn."""
 
 
 class Attempts:
@@ -31,7 +32,7 @@ class Attempts:
     """
 
     def __init__(self, first: int) -> None:
-        self.order: ReorderBuffer[Attempt] = ReorderBuffer(first)
+        self.order: ReorderBuffer[Attempt, Outcome] = ReorderBuffer(first)
         self._by_ticket: dict[int, Attempt] = {}
         self._tickets = 0
         self._first_accepted_at: float | None = None
@@ -43,13 +44,13 @@ class Attempts:
 
     def running(self) -> list[Attempt]:
         """Attempts without an outcome, lowest sequence number first."""
-        unfinished = [attempt for attempt in self._by_ticket.values() if attempt.outcome is None]
+        unfinished = [attempt for attempt in self._by_ticket.values() if not attempt.settled]
         return sorted(unfinished, key=lambda attempt: attempt.fragment.sequence_number)
 
     def get(self, ticket: int) -> Attempt | None:
         """The attempt, unless it has left or has its outcome already."""
         attempt = self._by_ticket.get(ticket)
-        return attempt if attempt is not None and attempt.outcome is None else None
+        return attempt if attempt is not None and not attempt.settled else None
 
     def find(self, fragment_id: str) -> Attempt | None:
         """The attempt on this fragment."""

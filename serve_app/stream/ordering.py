@@ -8,12 +8,13 @@ them is ready to leave, so that a resend still finds its place.
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 MAX_SKIPPED = 1024
 """Rejected numbers remembered ahead of the next one; beyond it a number counts as never sent."""
 
 
-class ReorderBuffer(Generic[T]):
-    """Slots for one stream's sequence numbers.
+class ReorderBuffer(Generic[T, R]):
+    """Slots for one stream's sequence numbers: what each is reserved for, and its result.
 
     Args:
         first: the number that the stream starts with.
@@ -23,13 +24,10 @@ class ReorderBuffer(Generic[T]):
         self.next = first
         """The lowest number that has not left."""
         self._slots: dict[int, T] = {}
-        self._filled: set[int] = set()
+        self._filled: dict[int, R] = {}
         self._skipped: set[int] = set()
         self._floor = first
         """Numbers below it that nobody reserved are given up."""
-
-    def __len__(self) -> int:
-        return len(self._slots)
 
     def __contains__(self, number: int) -> bool:
         return number in self._slots
@@ -49,11 +47,15 @@ class ReorderBuffer(Generic[T]):
         self._slots[number] = item
         self._skipped.discard(number)
 
-    def fill(self, number: int) -> None:
-        """The number's result is there."""
+    def fill(self, number: int, result: R) -> None:
+        """The number's result is there.
+
+        Raises:
+            ValueError: nobody has reserved the number.
+        """
         if number not in self._slots:
             raise ValueError(f"number {number} was not reserved")
-        self._filled.add(number)
+        self._filled[number] = result
 
     def skip(self, number: int) -> None:
         """The number was rejected: do not wait for it."""
@@ -77,23 +79,20 @@ class ReorderBuffer(Generic[T]):
         self._floor = max(self._floor, number)
         return missing
 
-    def release(self) -> list[tuple[int, T]]:
+    def release(self) -> list[tuple[int, T, R]]:
         """Everything that may leave now, in order."""
-        leaving: list[tuple[int, T]] = []
+        leaving: list[tuple[int, T, R]] = []
         while self._slots:
             head = min(self._slots)
             if head not in self._filled or self.missing_below(head):
                 break
-            leaving.append((head, self._slots.pop(head)))
-            self._filled.discard(head)
+            leaving.append((head, self._slots.pop(head), self._filled.pop(head)))
             self.next = head + 1
             self._skipped = {number for number in self._skipped if number > head}
         return leaving
 
-    def clear(self) -> list[T]:
-        """Drop all slots; returns what was in them."""
-        items = list(self._slots.values())
+    def clear(self) -> None:
+        """Drop all slots."""
         self._slots.clear()
         self._filled.clear()
         self._skipped.clear()
-        return items

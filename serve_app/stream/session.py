@@ -147,8 +147,7 @@ class Session:
 
     def disconnect(self) -> list[Effect]:
         """The worker is gone: nobody wants what is in flight."""
-        self.state = State.CLOSED
-        return self._drop_all()
+        return [*self._signal(Signal.CLOSE), *self._drop_all()]
 
     # --- what the server does -----------------------------------------------------------------------------------
 
@@ -166,9 +165,8 @@ class Session:
 
     def replace(self) -> list[Effect]:
         """Another connection has opened a stream of this name."""
-        self.state = State.CLOSED
-        closed = Close(0, NORMAL_CLOSURE, "session replaced")
-        return [*self._drop_all(), Emit(notices.replaced(self.settings)), closed]
+        dropped = self.disconnect()
+        return [*dropped, Emit(notices.replaced(self.settings)), Close(0, NORMAL_CLOSURE, "session replaced")]
 
     def running(self, ticket: int, stage: Stage) -> None:
         """The pipeline has come to a stage."""
@@ -190,8 +188,10 @@ class Session:
         """Time has passed: expire what is late, give up numbers that others can't wait for any longer."""
         effects: list[Effect] = []
         for attempt in self._attempts.late(now, self._slack_s):
-            message = f"no result within {self.settings.timeout_ms} ms; the {attempt.stage} stage was running"
-            failure = DeadlineExceeded(attempt.stage, message)
+            within = f"within {self.settings.timeout_ms} ms"
+            if now < attempt.deadline:
+                within = "before a later fragment had to leave"
+            failure = DeadlineExceeded(attempt.stage, f"no result {within}; the {attempt.stage} stage was running")
             effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=failure), now)]
         overdue = self._attempts.overdue(now, self._slack_s, self._start_wait_s)
         if overdue is not None:
@@ -242,9 +242,9 @@ class Session:
     # --- finishing ----------------------------------------------------------------------------------------------
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
-        attempt.outcome = outcome
+        attempt.settled = True
         if attempt.ordered:
-            self._order.fill(attempt.fragment.sequence_number)
+            self._order.fill(attempt.fragment.sequence_number, outcome)
             return []
         settled_ms = self._timeline.position_ms if attempt.start_ms is None else attempt.start_ms
         pts_ms = attempt.fragment.pts_ms
@@ -253,11 +253,10 @@ class Session:
     def _release(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         expected = self._order.next
-        for number, attempt in self._order.release():
+        for number, attempt, outcome in self._order.release():
             passed_ms = self._timeline.pass_over(number - expected)
             if passed_ms is not None:
                 self._history.place(expected, number - 1, passed_ms, self.settings.chunk_duration_ms)
-            outcome = attempt.outcome or Outcome()
             duration_ms = original_duration_ms(attempt.fragment, outcome)
             self._attempts.started = True
             effects += self._leave(attempt, outcome, self._timeline.place(duration_ms, attempt.fragment.pts_ms), now)
@@ -306,12 +305,14 @@ class Session:
 
     def _give_up_stream(self, failure: GpuOutOfMemory, now: float) -> list[Effect]:
         """The device is full: every fragment in flight fails with it and the stream ends."""
-        effects: list[Effect] = []
+        asked_to_end = self.state is State.ENDING
+        effects = self._signal(Signal.CLOSE)
+        shared = GpuOutOfMemory(failure.stage, "the stream ended: the device ran out of memory")
         for attempt in self._attempts.running():
-            shared = GpuOutOfMemory(attempt.stage, "the stream ended: the device ran out of memory")
             effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=shared), now)]
         effects += self._finish(now)
-        self.state = State.CLOSED
+        if asked_to_end:
+            effects.append(Emit(self._statistics.complete(self.settings.stream_id)))
         fatal = notices.out_of_memory(self.settings, failure.message)
         return [*effects, Emit(fatal), Close(0, NORMAL_CLOSURE, "out of GPU memory")]
 

@@ -7,6 +7,8 @@ from serve_app.protocol import ErrorBreakdown, FragmentProcessed, StreamComplete
 
 _GROWTH = 1.02
 """Each bucket's upper edge over the one before: percentiles are right to 2 %."""
+_ROUNDING = 1e-6
+"""A whole number that is a bucket's edge must not fall below itself."""
 
 
 class Percentiles:
@@ -28,7 +30,7 @@ class Percentiles:
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
             if seen >= wanted:
-                return round(_GROWTH**bucket)
+                return math.floor(_GROWTH**bucket + _ROUNDING)
         return 0
 
 

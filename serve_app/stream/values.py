@@ -1,12 +1,13 @@
 """What goes into a session and what comes out of it. PURE."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
 from deployments.errors import StageError
 from serve_app.protocol import ServerEvent
 
+FallbackMode: TypeAlias = Literal["silence", "original"]
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
 """WebSocket close code that makes Socket.IO clients come back by themselves."""
@@ -37,8 +38,14 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Thresholds that an operator may change while streams run."""
+    """Thresholds and defaults that an operator may change while streams run."""
 
+    max_inflight: int = 3
+    """For a stream that names none."""
+    timeout_ms: int = 8000
+    """From acceptance to result, for a stream that names none."""
+    fallback_mode: FallbackMode = "silence"
+    """What a fragment without speech comes back as."""
     critical_inflight: int = 10
     """A fragment that would make more than this many in flight is rejected."""
     start_wait_ms: int = 1000

