@@ -1,0 +1,43 @@
+"""How long a voice will take for a text, before it is spoken. PURE.
+
+A synthesis is too dear to be made twice, so the rate that lands near the target has to be asked for the first time.
+The estimate starts from how long a voice takes for vowels, consonants and pauses; what each voice really took corrects
+it.
+"""
+
+import re
+
+_VOWELS = frozenset("aeiouyæɑɐɒəɚɛɜɪɔøœʊʌᵻɨʉɯɤɵ")
+_START_S, _VOWEL_S, _CONSONANT_S, _PAUSE_S = 0.22, 0.101, 0.073, 0.066
+"""A line fitted to 60 sentences, Spanish and English, spoken by Kokoro's jm_kumo at rates of .7 to 1.45. Its error
+has a standard deviation of 8 %; the four other voices that were measured are up to 30 % slower all through, or 17 %
+faster."""
+_PAUSE = re.compile(r"[.,!?;:…—](?=\s)")
+
+_LEARNING = 0.3
+"""How much the latest text counts when a voice's pace is corrected."""
+_SLOWEST, _FASTEST = 0.4, 2.5
+
+
+def estimate_s(phonemes: str) -> float:
+    """Seconds that an average voice takes for IPA phonemes, natural rate, without silence around them."""
+    vowels = sum(character in _VOWELS for character in phonemes)
+    letters = sum(character.isalpha() and character not in "ˈˌː" for character in phonemes)
+    pauses = len(_PAUSE.findall(phonemes))
+    return _START_S + vowels * _VOWEL_S + (letters - vowels) * _CONSONANT_S + pauses * _PAUSE_S
+
+
+class Pace:
+    """What one voice's durations are, compared to the estimate."""
+
+    def __init__(self) -> None:
+        self._factor = 1.0
+
+    def natural_s(self, phonemes: str) -> float:
+        """Seconds that this voice will take at its natural rate."""
+        return estimate_s(phonemes) * self._factor
+
+    def learn(self, phonemes: str, spoken_s: float, rate: float) -> None:
+        """Correct the pace by what was spoken: its seconds, and the rate that had been asked for."""
+        seen = min(max(spoken_s * rate / estimate_s(phonemes), _SLOWEST), _FASTEST)
+        self._factor += _LEARNING * (seen - self._factor)

