@@ -43,7 +43,7 @@ def run_demo(clip: Path, config: Path, out: Path, tell: Tell) -> int:
     with _server(config, log, tell) as url:
         dubbed = out / f"{clip.stem}.es.m4a"
         tell(f"dubbing {clip.name} (English) into Spanish, over Socket.IO at {url}")
-        command = [sys.executable, "-m", "client.cli", "dub", str(clip), "-o", str(dubbed), "--force"]
+        command = [sys.executable, "-m", "client", "dub", str(clip), "-o", str(dubbed), "--force"]
         code = subprocess.run([*command, "--server", url], check=False, env=_environment()).returncode  # noqa: S603
     return code
 
@@ -51,7 +51,7 @@ def run_demo(clip: Path, config: Path, out: Path, tell: Tell) -> int:
 @contextmanager
 def _server(config: Path, log: Path, tell: Tell) -> Iterator[str]:
     port = _free_port()
-    command = [sys.executable, "-m", "client.cli", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         server = subprocess.Popen(  # noqa: S603
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True

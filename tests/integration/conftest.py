@@ -1,0 +1,32 @@
+"""One real server at a time; tests that need the same configuration share it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import RunningServer, edited, start
+
+Serve = Callable[..., RunningServer]
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """`serve("fakes", {"args.asr.delay_ms": 5})`: a running server with this configuration."""
+    current: dict[str, RunningServer] = {}
+
+    def running(config: str, change: dict[str, Any] | None = None, fresh: bool = False) -> RunningServer:
+        key = f"{config} {change}"
+        server = current.get(key)
+        if server is not None and server.process.poll() is None and not fresh:
+            return server
+        for name in list(current):
+            current.pop(name).stop()
+        folder: Path = tmp_path_factory.mktemp("server")
+        current[key] = start(edited(config, change or {}, folder), folder / "server.log")
+        return current[key]
+
+    yield running
+    for server in current.values():
+        server.stop()

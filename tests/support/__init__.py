@@ -1,0 +1,1 @@
+"""What integration tests share: a real server, a bare worker, fragments cut from real speech."""

@@ -1,0 +1,103 @@
+"""Runs `livedub serve` as an operator would, one server at a time."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def edited(config: str, change: dict[str, Any], folder: Path) -> Path:
+    """A copy of configs/<config>.yaml with values of its application replaced.
+
+    Paths read `args.asr.delay_ms` or `deployments.<Name>.<field>`.
+    """
+    schema = yaml.safe_load((PROJECT / "configs" / f"{config}.yaml").read_text(encoding="utf-8"))
+    application = schema["applications"][0]
+    for path, value in change.items():
+        place: Any = application
+        *parents, last = path.split(".")
+        for part in parents:
+            if isinstance(place, list):
+                place = next(item for item in place if item["name"] == part)
+            else:
+                place = place.setdefault(part, {})
+        place[last] = value
+    written = folder / f"{config}.yaml"
+    written.write_text(yaml.safe_dump(schema), encoding="utf-8")
+    return written
+
+
+@dataclass
+class RunningServer:
+    """A server process and where it listens."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def logged(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def terminate(self) -> None:
+        """SIGTERM, as an orchestrator would; returns at once."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """End the server and everything it started; returns its exit code."""
+        if self.process.poll() is None:
+            self.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            return self.process.wait()
+
+
+def start(config: Path, log: Path, environ: dict[str, str] | None = None) -> RunningServer:
+    """Start `livedub serve` on a free port and wait until /ready says yes."""
+    port = free_port()
+    command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
+            start_new_session=True,
+        )
+    server = RunningServer(process, port, log)
+    give_up_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < give_up_s:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server stopped with {process.returncode}:\n{server.logged()[-4000:]}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{server.url}/ready", timeout=2).is_success:
+                return server
+        time.sleep(0.25)
+    server.stop()
+    raise RuntimeError(f"the server was not ready after {START_TIMEOUT_S} s:\n{server.logged()[-4000:]}")
