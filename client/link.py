@@ -1,0 +1,161 @@
+"""The stream's tie to the server: a connection with `stream:init` done, made anew when it breaks.
+
+It knows the handshake and nothing of fragments.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import chain, repeat
+from typing import Any
+
+from pydantic import ValidationError
+
+from client.connection import Connection
+from client.errors import ConnectFailed, DubError, InitRefused, StreamFailed
+from client.patience import Patience
+from client.pulse import Pulse
+from serve_app.protocol import ClientEvent, ErrorCode, ErrorEvent, StreamInit, StreamReady
+
+_log = logging.getLogger("livedub.client")
+
+
+class Link:
+    """Connects, opens the stream, and does both again after a loss.
+
+    Args:
+        url: of the server.
+        token: for the handshake, if any.
+        patience: how long to try.
+        on_event: called with name and payload of each event of an open stream.
+        on_lost: called when an open stream loses its connection; `reopen` is the caller's business.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        patience: Patience,
+        on_event: Callable[[str, Any], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.lost: str | None = None
+        """Why there is no connection, when there was one."""
+        self._url = url
+        self._token = token
+        self._patience = patience
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._connection: Connection | None = None
+        self._generation = 0
+        self._pulse = Pulse()
+        self._ready: StreamReady | None = None
+        self._refusal: InitRefused | None = None
+
+    async def open(self, init: StreamInit) -> StreamReady:
+        """One try to connect and to open the stream.
+
+        Raises:
+            ConnectFailed: no connection, or no `stream:ready` in time.
+            InitRefused: the server doesn't take the stream.
+        """
+        await self.close()
+        generation = self._generation
+        self._ready = self._refusal = self.lost = None
+        self._connection = connection = Connection(
+            self._url, self._token, partial(self._received, generation), partial(self._broke, generation)
+        )
+        try:
+            await connection.open(self._patience.connect_s)
+            await connection.emit(init)
+            return await self._answer()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def reopen(self, init: Callable[[], StreamInit]) -> StreamReady:
+        """Open again and again, with growing delays.
+
+        Raises:
+            ConnectFailed: the handshake was refused with AUTH_FAILED.
+            InitRefused: the server doesn't take the stream any more.
+            StreamFailed: no success within `patience.reconnect_s`.
+        """
+        reason = self.lost
+        _log.warning("connection_lost", extra={"reason": reason})
+        limit_s = self._patience.reconnect_s
+        give_up_s = time.monotonic() + limit_s
+        delays_s = self._patience.reconnect_delays_s
+        for delay_s in chain(delays_s, repeat(delays_s[-1])):
+            await asyncio.sleep(delay_s)
+            try:
+                return await self.open(init())
+            except (ConnectFailed, InitRefused) as failure:
+                final = failure.code == ErrorCode.AUTH_FAILED or (
+                    isinstance(failure, InitRefused) and not failure.retryable
+                )
+                if final:
+                    raise
+                last: DubError = failure
+            if time.monotonic() >= give_up_s:
+                break
+        raise StreamFailed(f"The connection was lost ({reason}) and didn't come back within {limit_s:g} s. {last}")
+
+    def drop(self, reason: str) -> None:
+        """Give the connection up; it is closed when the next one opens."""
+        self._broke(self._generation, reason)
+
+    async def emit(self, event: ClientEvent) -> None:
+        """Send, if there is a connection."""
+        if self._connection is not None and self.lost is None:
+            await self._connection.emit(event)
+
+    async def close(self) -> None:
+        """Disconnect; nothing more is reported."""
+        self._generation += 1
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _answer(self) -> StreamReady:
+        deadline_s = time.monotonic() + self._patience.connect_s
+        while True:
+            if self._refusal is not None:
+                raise self._refusal
+            if self._ready is not None:
+                return self._ready
+            if self.lost is not None:
+                raise ConnectFailed(f"{self._url} closed the connection before stream:ready ({self.lost})")
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise ConnectFailed(
+                    f"{self._url} sent no stream:ready within {self._patience.connect_s:g} s: see the server's log"
+                )
+            await self._pulse.wait(left_s)
+
+    def _broke(self, generation: int, reason: str = "") -> None:
+        if generation != self._generation or self.lost is not None:
+            return
+        self.lost = reason or "no reason given"
+        self._pulse.beat()
+        if self._ready is not None:
+            self._on_lost()
+
+    def _received(self, generation: int, name: str, payload: object) -> None:
+        if generation != self._generation or self.lost is not None:
+            return
+        if self._ready is not None:
+            self._on_event(name, payload)
+            return
+        try:
+            if name == StreamReady.EVENT:
+                self._ready = StreamReady.model_validate(payload, strict=False)
+            elif name == ErrorEvent.EVENT:
+                error = ErrorEvent.model_validate(payload, strict=False)
+                if error.severity != "warning":
+                    self._refusal = InitRefused(error.message, error.code, retryable=error.retryable)
+        except ValidationError as error:
+            self._refusal = InitRefused(f"{name} doesn't follow the protocol: {error}", "", retryable=False)
+        self._pulse.beat()

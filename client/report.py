@@ -1,0 +1,146 @@
+"""What a dubbed file's run came to, in numbers. PURE."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from client.fragment import FragmentResult
+
+_STAGES = ("asr", "translation", "tts")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Numbers of a run while it goes on: a few floats a fragment."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
+    latencies_ms: list[int] = field(default_factory=list)
+    stages_ms: dict[str, list[int]] = field(default_factory=lambda: {stage: [] for stage in _STAGES})
+    queues_ms: list[int] = field(default_factory=list)
+    variances_percent: list[float] = field(default_factory=list)
+    audio_ms: int = 0
+    speech_ms: int = 0
+
+    def add(self, result: FragmentResult, duration_ms: int) -> None:
+        """Count a result."""
+        self.statuses[result.status] += 1
+        self.retried += result.attempts > 1
+        self.latencies_ms.append(result.latency_ms)
+        self.audio_ms += duration_ms
+        if result.failure is not None:
+            self.codes[result.failure.code] += 1
+        processed = result.processed
+        if processed is None:
+            return
+        timings = processed.stage_timings
+        for stage, ms in zip(_STAGES, (timings.asr_ms, timings.translation_ms, timings.tts_ms), strict=True):
+            self.stages_ms[stage].append(ms)
+        spent_ms = timings.asr_ms + timings.translation_ms + timings.tts_ms
+        self.queues_ms.append(max(0, processed.processing_time_ms - spent_ms))
+        variance = processed.metadata.duration_variance_percent
+        if result.status != "failed" and variance is not None:
+            self.variances_percent.append(variance)
+        if processed.assets.transcript is not None:
+            self.speech_ms += sum(s.end_ms - s.start_ms for s in processed.assets.transcript.segments)
+
+    def summary(self, wall_s: float, reconnects: int, fill: str, files: list[str]) -> "Summary":
+        """The numbers to show."""
+        return Summary(
+            fragments=sum(self.statuses.values()),
+            success=self.statuses["success"],
+            partial=self.statuses["partial"],
+            failed=self.statuses["failed"],
+            retried=self.retried,
+            reconnects=reconnects,
+            errors_by_code=dict(self.codes),
+            latency_p50_ms=percentile(self.latencies_ms, 50),
+            latency_p95_ms=percentile(self.latencies_ms, 95),
+            asr_p50_ms=percentile(self.stages_ms["asr"], 50),
+            translation_p50_ms=percentile(self.stages_ms["translation"], 50),
+            tts_p50_ms=percentile(self.stages_ms["tts"], 50),
+            queue_p50_ms=percentile(self.queues_ms, 50),
+            variance_p50_percent=round(median(self.variances_percent), 2) if self.variances_percent else None,
+            variance_max_percent=round(max(self.variances_percent), 2) if self.variances_percent else None,
+            speech_coverage_percent=round(100 * self.speech_ms / self.audio_ms, 1) if self.audio_ms else None,
+            audio_s=round(self.audio_ms / 1000, 3),
+            wall_s=round(wall_s, 3),
+            real_time_factor=round(wall_s * 1000 / self.audio_ms, 3) if self.audio_ms else None,
+            fill=fill,
+            files=files,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in numbers. None: nothing to measure it by."""
+
+    fragments: int
+    success: int
+    partial: int
+    failed: int
+    retried: int
+    reconnects: int
+    errors_by_code: dict[str, int]
+    latency_p50_ms: int | None
+    """From first send to final result."""
+    latency_p95_ms: int | None
+    asr_p50_ms: int | None
+    translation_p50_ms: int | None
+    tts_p50_ms: int | None
+    queue_p50_ms: int | None
+    """Processing time that no stage accounts for."""
+    variance_p50_percent: float | None
+    variance_max_percent: float | None
+    speech_coverage_percent: float | None
+    """Recognised speech over all audio."""
+    audio_s: float
+    wall_s: float
+    real_time_factor: float | None
+    """Wall time over audio: below 1 is faster than life."""
+    fill: str
+    """What stands where a fragment failed."""
+    files: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of each line of the table."""
+        codes = ", ".join(f"{code} {count}" for code, count in sorted(self.errors_by_code.items()))
+        filled = f" ({codes}; {self.fill} put in their place)" if self.failed else ""
+        return [
+            ("fragments", str(self.fragments)),
+            ("success / partial", f"{self.success} / {self.partial}"),
+            ("failed", f"{self.failed}{filled}"),
+            ("retried / reconnects", f"{self.retried} / {self.reconnects}"),
+            ("latency p50 / p95", f"{_ms(self.latency_p50_ms)} / {_ms(self.latency_p95_ms)}"),
+            ("ASR p50", _ms(self.asr_p50_ms)),
+            ("translation p50", _ms(self.translation_p50_ms)),
+            ("TTS p50", _ms(self.tts_p50_ms)),
+            ("queue p50", _ms(self.queue_p50_ms)),
+            ("duration variance p50", _percent(self.variance_p50_percent)),
+            ("duration variance max", _percent(self.variance_max_percent)),
+            ("speech coverage", _percent(self.speech_coverage_percent)),
+            ("audio / wall", f"{self.audio_s:.1f} s / {self.wall_s:.1f} s"),
+            ("real-time factor", "–" if self.real_time_factor is None else f"{self.real_time_factor:.2f}"),
+            *(("written", file) for file in self.files),
+        ]
+
+
+def percentile(values: list[int], percent: int) -> int | None:
+    """The smallest value that `percent` of the values don't exceed; None without values."""
+    if not values:
+        return None
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
+
+
+def _ms(value: int | None) -> str:
+    return "–" if value is None else f"{value} ms"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
