@@ -1,0 +1,83 @@
+import dataclasses
+
+from deployments.errors import ModelFailed
+from serve_app.stream.history import MAX_UNDONE, Done, History, Undone
+from serve_app.stream.results import present
+from serve_app.stream.values import Outcome
+from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
+
+
+def keep(history: History, name: str, size: int = 10, results: int = 64, max_bytes: int = 10_000) -> None:
+    store(history, name, make_outcome(audio=b"x" * size), results, max_bytes)
+
+
+def store(history: History, name: str, outcome: Outcome, results: int = 64, max_bytes: int = 10_000) -> None:
+    fragment = make_fragment(0, name)
+    result = present(make_settings(), fragment, outcome, ticket=1, start_ms=0, processing_ms=1)
+    history.keep(fragment.digest, result, results, max_bytes)
+
+
+def test_the_last_64_results_are_kept() -> None:
+    history = History()
+    for number in range(65):
+        keep(history, f"f{number}")
+    assert len(history) == 64
+    assert history.find("f0") is None
+    assert isinstance(history.find("f1"), Done)
+
+
+def test_the_oldest_go_when_they_hold_too_many_bytes() -> None:
+    history = History()
+    for name in ("a", "b", "c"):
+        keep(history, name, size=40, max_bytes=100)
+    assert history.find("a") is None
+    assert history.kept_bytes == 80
+
+
+def test_a_result_larger_than_the_limit_is_not_kept() -> None:
+    history = History()
+    keep(history, "a", size=101, max_bytes=100)
+    assert history.find("a") is None
+    assert history.kept_bytes == 0
+
+
+def test_a_result_kept_twice_counts_once() -> None:
+    history = History()
+    keep(history, "a", size=10)
+    keep(history, "a", size=30)
+    assert history.kept_bytes == 30
+    assert len(history) == 1
+
+
+def test_a_result_without_audio_weighs_nothing() -> None:
+    history = History()
+    store(history, "a", dataclasses.replace(failed(ModelFailed), failure=None))
+    assert history.kept_bytes == 0
+    assert isinstance(history.find("a"), Done)
+
+
+def test_success_takes_the_place_of_failure() -> None:
+    history = History()
+    history.note_undone("a", Undone(0, b"digest", 0))
+    keep(history, "a")
+    assert isinstance(history.find("a"), Done)
+    assert len(history) == 1
+
+
+def test_the_last_256_failures_are_remembered() -> None:
+    history = History()
+    for number in range(MAX_UNDONE + 1):
+        history.note_undone(f"f{number}", Undone(number, None, None))
+    assert len(history) == MAX_UNDONE == 256
+    assert history.find("f0") is None
+
+
+def test_rejected_fragments_get_their_place_once_they_are_passed() -> None:
+    history = History()
+    placed, settled, beyond = Undone(4, None, None), Undone(4, b"digest", 77), Undone(9, None, None)
+    for name, undone in {"placed": placed, "settled": settled, "beyond": beyond}.items():
+        history.note_undone(name, undone)
+    history.place(3, 5, 1000, 600)
+    assert history.find("placed") == Undone(4, None, 1600)
+    assert history.find("settled") == settled
+    assert history.find("beyond") == beyond
