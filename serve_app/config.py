@@ -7,9 +7,10 @@ while streams run). Environment variables win over both: LIVEDUB_<SECTION>__<FIE
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from deployments.asr import AsrOptions
 from deployments.audio.timing import FitLimits
@@ -119,6 +120,10 @@ class Setting:
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 _STREAMS = "streams"
+_WHOLE = ("log_level", "voices")
+_SECTIONS = {*AppConfig.model_fields, _STREAMS} - {*_WHOLE}
+_SECRET_WORDS = ("key", "secret", "token", "password")
+_SHOWN_CHARACTERS = 80
 
 
 def load_args(args: Mapping[str, Any], environ: Mapping[str, str]) -> AppConfig:
@@ -127,7 +132,7 @@ def load_args(args: Mapping[str, Any], environ: Mapping[str, str]) -> AppConfig:
     Raises:
         ConfigError: naming the field.
     """
-    return _validated(AppConfig, _overlaid(args, _environment(environ, streams=False)))
+    return _validated(AppConfig, _overlaid(args, _environment(environ, streams=False)), environ)
 
 
 def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str]) -> IngressUserConfig:
@@ -136,7 +141,7 @@ def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str])
     Raises:
         ConfigError: naming the field.
     """
-    return _validated(IngressUserConfig, _overlaid(user_config, _environment(environ, streams=True)))
+    return _validated(IngressUserConfig, _overlaid(user_config, _environment(environ, streams=True)), environ)
 
 
 def load_voices(path: str) -> VoiceBook:
@@ -150,8 +155,8 @@ def load_voices(path: str) -> VoiceBook:
         return VoiceBook.read(full)
     except OSError as error:
         raise ConfigError(f"voices: {full} can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"voices: {full}: {_first_line(error)}") from None
+    except ValidationError as error:
+        raise ConfigError(f"voices: {full}: {_told(error, VoiceBook, {})}") from None
 
 
 def effective(args: Mapping[str, Any], user_config: Mapping[str, Any], environ: Mapping[str, str]) -> list[Setting]:
@@ -161,30 +166,78 @@ def effective(args: Mapping[str, Any], user_config: Mapping[str, Any], environ: 
         (False, args, load_args(args, environ)),
         (True, user_config, load_user_config(user_config, environ)),
     ):
+        merged = _overlaid(given, _environment(environ, streams=streams))
         variables = {path: name for name, path in _variables(environ, streams=streams)}
         for path, value in _leaves(config):
-            origin = variables.get(path) or ("file" if _holds(given, path) else "default")
+            origin = variables.get(path) or ("file" if _holds(merged, path) else "default")
             settings.append(Setting(".".join(path), value, origin))
     return settings
 
 
-def _validated(model: type[M], values: Mapping[str, Any]) -> M:
+def _validated(model: type[M], values: Mapping[str, Any], environ: Mapping[str, str]) -> M:
+    variables = {path: name for streams in (False, True) for name, path in _variables(environ, streams=streams)}
     try:
         return model.model_validate(values)
-    except ValueError as error:
-        raise ConfigError(_first_line(error)) from None
+    except ValidationError as error:
+        raise ConfigError(_told(error, model, variables)) from None
 
 
-def _first_line(error: ValueError) -> str:
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return str(error)
+def _told(error: ValidationError, model: type[BaseModel], variables: Mapping[tuple[str, ...], str]) -> str:
+    """All that is wrong, in one line: field, what is allowed, what was given, and the variable that gave it."""
     told = []
-    for item in errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"])
-        given = "" if item["type"] in ("missing", "union_tag_not_found") else f"; got {item['input']!r:.80}"
-        told.append(f"{path}: {item['msg']}{given}")
+    for item in error.errors(include_url=False):
+        path, section, engines = _located(item, model)
+        variable = variables.get(path)
+        name = ".".join(path) + (f" (from {variable})" if variable else "")
+        allowed = item["msg"]
+        if item["type"] == "extra_forbidden" and section is not None:
+            allowed = f"no such setting; allowed: {', '.join(section.model_fields)}"
+        elif item["type"] == "union_tag_not_found":
+            allowed = f"`engine` is missing; allowed: {', '.join(engines)}"
+        told.append(": ".join(part for part in (name, allowed) if part) + _given(item, path))
     return "; ".join(told)
+
+
+def _located(
+    item: ErrorDetails, model: type[BaseModel]
+) -> tuple[tuple[str, ...], type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """The field's path as it stands in the file, the model it belongs to, and the engines to choose from there.
+
+    Where an engine was picked, pydantic's location also names the engine; the file has no such level.
+    """
+    path: list[str] = []
+    section: type[BaseModel] | None = model
+    engines: dict[str, type[BaseModel]] = {}
+    for part in map(str, item["loc"]):
+        if part in engines:
+            section, engines = engines[part], {}
+            continue
+        path.append(part)
+        field = section.model_fields.get(part) if section is not None else None
+        if field is not None:
+            engines = _engines(field.annotation)
+            inner = field.annotation
+            section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return tuple(path), section, engines
+
+
+def _engines(annotation: object) -> dict[str, type[BaseModel]]:
+    """The options by engine of a kind's union; empty for any other type."""
+    return {
+        get_args(option.model_fields["engine"].annotation)[0]: option
+        for option in get_args(annotation)
+        if isinstance(option, type) and issubclass(option, BaseModel) and "engine" in option.model_fields
+    }
+
+
+def _given(item: ErrorDetails, path: tuple[str, ...]) -> str:
+    """What was given, unless it is a whole section or may be a secret."""
+    value = item["input"]
+    secret = any(word in part for part in path for word in _SECRET_WORDS)
+    if secret or item["type"] in ("missing", "json_invalid") or not isinstance(value, str | int | float | None):
+        return ""
+    shown = repr(value)
+    return f"; got {shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + '…'}"
 
 
 def _environment(environ: Mapping[str, str], *, streams: bool) -> dict[str, Any]:
@@ -193,28 +246,39 @@ def _environment(environ: Mapping[str, str], *, streams: bool) -> dict[str, Any]
         place = values
         for part in path[:-1]:
             place = place.setdefault(part, {})
-        place[path[-1]] = _parsed(environ[name])
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name}: {'.'.join(path[:-1])} is given as a whole by another variable")
+        place[path[-1]] = _parsed(name, environ[name])
     return values
 
 
 def _variables(environ: Mapping[str, str], *, streams: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Variables that name a value, with its path. Those of `streams` belong to the user_config, all others to args."""
-    whole = {"log_level", "voices"}
-    sections = {*AppConfig.model_fields, _STREAMS} - whole
+    """Variables that name a value, with its path. Those of `streams` belong to the user_config, all others to args.
+
+    A name without the separator may be anybody's (LIVEDUB_PORT, LIVEDUB_SERVER); with it, it must be a section's.
+    """
     for name in sorted(environ):
         if not name.startswith(ENV_PREFIX):
             continue
         path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR))
-        known = (len(path) > 1 and path[0] in sections) or (len(path) == 1 and path[0] in whole)
-        if known and (path[0] == _STREAMS) == streams:
+        if len(path) == 1:
+            if path[0] in _WHOLE and not streams:
+                yield name, path
+        elif path[0] not in _SECTIONS:
+            allowed = ", ".join(f"{ENV_PREFIX}{known.upper()}{ENV_SEPARATOR}…" for known in sorted(_SECTIONS))
+            raise ConfigError(f"{name}: no section {path[0]!r}; allowed: {allowed}")
+        elif (path[0] == _STREAMS) == streams:
             yield name, path
 
 
-def _parsed(text: str) -> object:
+def _parsed(name: str, text: str) -> object:
     """Lists and objects are JSON; pydantic reads numbers and booleans out of plain text."""
-    if text[:1] in ("[", "{"):
+    if text[:1] not in ("[", "{"):
+        return text
+    try:
         return TypeAdapter(Any).validate_json(text)
-    return text
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {error.errors(include_url=False)[0]['msg']}") from None
 
 
 def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
