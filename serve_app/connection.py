@@ -6,7 +6,6 @@ decided them, whoever brought the news.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from deployments.logs import get_logger
@@ -28,6 +27,7 @@ class Connection:
         worker_id: from the header X-Worker-ID, likewise.
         closer: ends the WebSocket under it.
         send: sends one event; the flag says whether audio goes as binary.
+        flush: sends a mark behind all that was sent, at which a planned close takes effect.
         dismiss: ends the connection the Socket.IO way, after which a client stays away.
     """
 
@@ -39,6 +39,7 @@ class Connection:
         *,
         closer: Closer,
         send: Send,
+        flush: Callable[[], Awaitable[None]],
         dismiss: Callable[[], Awaitable[None]],
     ) -> None:
         self.sid = sid
@@ -49,16 +50,22 @@ class Connection:
         """Whether the last fragment came as binary."""
         self._closer = closer
         self._send = send
+        self._flush = flush
         self._dismiss = dismiss
-        self._dismissal: asyncio.Task[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._outbox: asyncio.Queue[ServerEvent | Close] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
         self._tick: asyncio.TimerHandle | None = None
+        self._planned: Close | None = None
+        """The end that counts: the last one posted, unless a new stream was opened after it."""
         self._end: asyncio.TimerHandle | None = None
 
     def post(self, item: ServerEvent | Close) -> None:
         """Queue an event, or the end of the connection, behind all that was queued before."""
+        if isinstance(item, Close):
+            self.stay()
+            self._planned = item
         self._outbox.put_nowait(item)
 
     def start(self, ticket: int, pipeline: Coroutine[Any, Any, None]) -> None:
@@ -69,6 +76,8 @@ class Connection:
         def done(finished: asyncio.Task[None]) -> None:
             if self._pipelines.get(ticket) is finished:
                 del self._pipelines[ticket]
+            if not finished.cancelled() and finished.exception() is not None:
+                log.error("fragment_failed", sid=self.sid, exc_info=finished.exception())
 
         task.add_done_callback(done)
 
@@ -87,6 +96,7 @@ class Connection:
 
     def stay(self) -> None:
         """A new stream was opened here: forget the end that was planned after the last one."""
+        self._planned = None
         if self._end is not None:
             self._end.cancel()
             self._end = None
@@ -98,23 +108,27 @@ class Connection:
         for ticket in list(self._pipelines):
             self.cancel(ticket)
         self._writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._writer
+        if asyncio.current_task() is not self._writer:  # Engine.IO finds out that a client is gone when it sends
+            await asyncio.wait([self._writer])
 
     async def _write(self) -> None:
         while True:
             item = await self._outbox.get()
-            if isinstance(item, Close):
+            if not isinstance(item, Close):
+                try:
+                    await self._send(item, self.binary)
+                except Exception:
+                    log.exception("event_not_sent", sid=self.sid, event_name=item.EVENT)
+            elif item is self._planned:
                 loop = asyncio.get_running_loop()
                 self._end = loop.call_later(item.delay_ms / 1000, self._close, item)
-            else:
-                await self._send(item, self.binary)
 
     def _close(self, close: Close) -> None:
         if close.code == SERVICE_RESTART:
-            self._closer.close(close.code, close.reason)
+            self._closer.close_at_mark(close.code, close.reason)
+            self._ending = asyncio.ensure_future(self._flush())
         else:
-            self._dismissal = asyncio.ensure_future(self._dismiss())
+            self._ending = asyncio.ensure_future(self._dismiss())
 
 
 def _nothing() -> None:

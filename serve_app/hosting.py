@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+from deployments.logs import get_logger
+
+log = get_logger(__name__)
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -18,18 +21,33 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLOSER_KEY = "livedub.closer"
 NORMAL_CLOSURE = 1000
+INTERNAL_ERROR = 1011
+MARK = "6"
+"""An Engine.IO packet without meaning (noop). It passes through the same queue as everything that is sent."""
 
 
 class Closer:
     """Ends one WebSocket from the server's side."""
 
     def __init__(self) -> None:
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once nobody serves the WebSocket any more."""
         self._asked = asyncio.get_running_loop().create_future()
+        self._planned: tuple[int, str] | None = None
 
     def close(self, code: int, reason: str) -> None:
-        """Close with this code as soon as what was sent before is out. Only the first call counts."""
+        """Close with this code now. Only the first call counts."""
         if not self._asked.done():
             self._asked.set_result({"type": "websocket.close", "code": code, "reason": reason})
+
+    def close_at_mark(self, code: int, reason: str) -> None:
+        """Close with this code when the next MARK comes out, which is behind all that was sent before it."""
+        self._planned = (code, reason)
+
+    def mark(self) -> None:
+        """A MARK came out."""
+        if self._planned is not None:
+            self.close(*self._planned)
 
     async def wait(self) -> Message:
         """The close message, once asked for."""
@@ -52,8 +70,12 @@ class ClosableSockets:
         link = _Link(closer, receive, send)
         try:
             await self._app({**scope, CLOSER_KEY: closer}, link.receive, link.send)
+        except Exception:  # Engine.IO breaks over packets that it can't read
+            log.exception("socket_broken")
+            await link.send({"type": "websocket.close", "code": INTERNAL_ERROR})
         finally:
             link.abandon()
+            closer.gone.set_result(None)
 
 
 class _Link:
@@ -63,6 +85,7 @@ class _Link:
         self._receive = receive
         self._send = send
         self._gone = False
+        self._closer = closer
         self._incoming: asyncio.Future[Message] | None = None
         self._closing = asyncio.ensure_future(closer.wait())
 
@@ -85,6 +108,9 @@ class _Link:
         """Pass on, unless the client has left; a close gets a code."""
         if self._gone:
             return
+        if message.get("text") == MARK:
+            self._closer.mark()
+            return
         if message["type"] == "websocket.close":
             self._gone = True
             message = {"type": "websocket.close", "code": message.get("code") or NORMAL_CLOSURE} | {
@@ -95,6 +121,7 @@ class _Link:
 
     def abandon(self) -> None:
         """The application is done with the connection."""
+        self._gone = True
         self._closing.cancel()
         if self._incoming is not None:
             self._incoming.cancel()

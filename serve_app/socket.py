@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import socketio
+from engineio.packet import NOOP, Packet
 
 from deployments.contracts import AudioFormat, EncodedAudio
 from deployments.errors import InternalFault, Stage
 from deployments.logs import get_logger
 from serve_app.connection import Connection
-from serve_app.hosting import CLOSER_KEY
+from serve_app.hosting import CLOSER_KEY, Closer
 from serve_app.protocol import (
     CLIENT_EVENTS,
     MAX_FRAGMENT_BYTES,
@@ -25,6 +26,7 @@ from serve_app.protocol import (
     ErrorCode,
     FragmentAck,
     FragmentData,
+    FragmentProcessed,
     ServerEvent,
     StreamEnd,
     StreamInit,
@@ -34,6 +36,7 @@ from serve_app.protocol import (
     error_event,
     parse,
 )
+from serve_app.protocol.wire import MAX_INTEGER
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
 from serve_app.stream.values import (
@@ -50,7 +53,11 @@ from serve_app.stream.values import (
 )
 
 log = get_logger(__name__)
+HERE = "ingress"
+"""The `stage` of log lines that no model stage writes."""
 NANOSECONDS_PER_MS = 1_000_000
+NAMESPACE = "/"
+MAX_ID_CHARACTERS = 256
 FRAMING_BYTES = 1024 * 1024
 """Engine.IO takes this much more than the WebSocket server, so that the latter's clean refusal (1009) comes first."""
 
@@ -100,6 +107,7 @@ class SocketServer:
         self._max_fragment_bytes = max_fragment_bytes
         self._connections: dict[str, Connection] = {}
         self._streams: dict[str, Connection] = {}
+        self._disconnecting: asyncio.Future[None] | None = None
         self.draining = False
         self._sio = socketio.AsyncServer(
             async_mode="asgi",
@@ -139,27 +147,37 @@ class SocketServer:
     # --- Socket.IO events ---------------------------------------------------------------------------------------
 
     async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
-        del auth
+        if sid in self._connections:  # an event that a client calls `connect` comes here too
+            await self._on_event("connect", sid, environ, auth)
+            return
 
         async def send(event: ServerEvent, binary: bool) -> None:
             await self._sio.emit(event.EVENT, event.to_wire(binary=binary), to=sid)
 
+        async def flush() -> None:
+            await self._sio.eio.send_packet(self._sio.manager.eio_sid_from_sid(sid, NAMESPACE), Packet(NOOP))
+
         headers = {name: environ.get(f"HTTP_{name}") for name in ("X_STREAM_ID", "X_WORKER_ID")}
-        closer = environ["asgi.scope"][CLOSER_KEY]
+        closer: Closer = environ["asgi.scope"][CLOSER_KEY]
         connection = Connection(
             sid,
             headers["X_STREAM_ID"],
             headers["X_WORKER_ID"],
             closer=closer,
             send=send,
+            flush=flush,
             dismiss=lambda: self._sio.disconnect(sid),
         )
         self._connections[sid] = connection
+        closer.gone.add_done_callback(lambda _: self._lost(sid))
         log.info("connected", sid=sid, stream_id=connection.stream_id, worker_id=connection.worker_id)
         if self.draining:
             connection.post(Close(0, SERVICE_RESTART, "server draining"))
 
     async def _on_disconnect(self, sid: str, reason: str | None = None) -> None:
+        if self._sio.manager.is_connected(sid, NAMESPACE):  # an event that a client calls `disconnect`
+            await self._on_event("disconnect", sid, reason)
+            return
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
@@ -170,7 +188,13 @@ class SocketServer:
             self._forget(connection)
         await connection.abandon()
 
-    async def _on_event(self, event: str, sid: str, *data: object) -> None:
+    def _lost(self, sid: str) -> None:
+        """The WebSocket has ended; Socket.IO mostly knows, except where it broke over what the client sent."""
+        if sid in self._connections:
+            self._disconnecting = asyncio.ensure_future(self._sio.disconnect(sid))
+
+    async def _on_event(self, name: object, sid: str, *data: object) -> None:
+        event = str(name)
         connection = self._connections.get(sid)
         if connection is None:
             return
@@ -205,23 +229,25 @@ class SocketServer:
             raise WireError(ErrorCode.MALFORMED_DATA, message, {"event": event[:64]})
 
     async def _init(self, connection: Connection, payload: object) -> None:
-        if self.draining:
-            message = "this server is shutting down; reconnect and open the stream again"
-            raise WireError(ErrorCode.SERVER_DRAINING, message)
+        self._check_draining()
         if isinstance(payload, dict):
             defaults = {"stream_id": connection.stream_id, "worker_id": connection.worker_id}
             payload = {**{name: value for name, value in defaults.items() if value}, **payload}
         init = parse(StreamInit, payload)
         current = connection.session
-        if current is not None and self._streams.get(current.settings.stream_id) is connection:
-            if current.settings.stream_id != init.stream_id:
-                message = f"stream_id: this connection carries {current.settings.stream_id!r}; end it first"
-                raise WireError(ErrorCode.INVALID_CONFIG, message, {"field": "stream_id"})
-            self._perform(connection, current.disconnect())
+        live = current is not None and self._streams.get(current.settings.stream_id) is connection
+        if current is not None and live and current.settings.stream_id != init.stream_id:
+            message = f"stream_id: this connection carries {current.settings.stream_id!r}; end it first"
+            raise WireError(ErrorCode.INVALID_CONFIG, message, {"field": "stream_id", "sent": init.stream_id})
         abilities = await self._abilities()
+        if self._connections.get(connection.sid) is not connection:
+            return
+        self._check_draining()
         settings = negotiate(
             init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - _now()
         )
+        if current is not None:
+            self._perform(connection, current.disconnect())
         self._take_over(connection, settings.stream_id)
         connection.stay()
         connection.session = Session(settings, self._limits())
@@ -235,6 +261,11 @@ class SocketServer:
             voice=settings.voice,
         )
         self._perform(connection, connection.session.open(abilities.wire))
+
+    def _check_draining(self) -> None:
+        if self.draining:
+            message = "this server is shutting down; reconnect and open the stream again"
+            raise WireError(ErrorCode.SERVER_DRAINING, message)
 
     def _take_over(self, connection: Connection, stream_id: str) -> None:
         """A stream of this name that is live on another connection ends there."""
@@ -261,8 +292,17 @@ class SocketServer:
 
     def _refuse(self, connection: Connection, error: WireError, payload: object) -> None:
         """Turn down a message; where it names a fragment of the stream, its number must not be waited for."""
-        log.warning("message_refused", sid=connection.sid, code=error.code, error=error.message)
         fragment_id, stream_id, number = _named(payload)
+        log.warning(
+            "message_refused",
+            sid=connection.sid,
+            stream_id=stream_id,
+            fragment_id=fragment_id,
+            sequence_number=number,
+            stage=HERE,
+            code=error.code,
+            error=error.message,
+        )
         session = connection.session
         if session is not None and stream_id == session.settings.stream_id:
             effects = session.refuse(
@@ -292,8 +332,11 @@ class SocketServer:
             match effect:
                 case Emit(event):
                     connection.post(event)
+                    if isinstance(event, FragmentProcessed):
+                        _log_result(event)
                 case Submit(ticket):
-                    connection.start(ticket, self._run(connection, effect))
+                    if connection.session is not None:
+                        connection.start(ticket, self._run(connection, connection.session, effect))
                 case Cancel(ticket):
                     connection.cancel(ticket)
                 case Close():
@@ -306,10 +349,7 @@ class SocketServer:
         in_flight = sum(c.session.in_flight for c in self._streams.values() if c.session is not None)
         self._observer.load(len(self._streams), in_flight)
 
-    async def _run(self, connection: Connection, submit: Submit) -> None:
-        session = connection.session
-        if session is None:
-            return
+    async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
         stage = Stage.ASR
 
         def running(started: Stage) -> None:
@@ -329,6 +369,22 @@ class SocketServer:
         session = connection.session
         if session is not None and self._streams.get(session.settings.stream_id) is connection:
             del self._streams[session.settings.stream_id]
+
+
+def _log_result(result: FragmentProcessed) -> None:
+    """One line a result: who, how it went, how long each stage computed."""
+    log.info(
+        "fragment_processed",
+        stream_id=result.stream_id,
+        fragment_id=result.fragment_id,
+        sequence_number=result.sequence_number,
+        stage=HERE,
+        status=result.status,
+        code=result.error.code if result.error else None,
+        failed_stage=result.error.stage if result.error else None,
+        processing_ms=result.processing_time_ms,
+        **result.stage_timings.model_dump(),
+    )
 
 
 def _now() -> float:
@@ -357,7 +413,12 @@ def _named(payload: object) -> tuple[str | None, str | None, int | None]:
     fragment_id, stream_id = payload.get("fragment_id"), payload.get("stream_id")
     number = payload.get("sequence_number")
     return (
-        fragment_id[:256] if isinstance(fragment_id, str) else None,
-        stream_id[:256] if isinstance(stream_id, str) else None,
-        number if type(number) is int and number >= 0 else None,
+        _text(fragment_id),
+        _text(stream_id),
+        number if type(number) is int and 0 <= number <= MAX_INTEGER else None,
     )
+
+
+def _text(value: object) -> str | None:
+    """An id that can be sent back: a string without lone surrogates, cut to an id's length."""
+    return value.encode(errors="replace").decode()[:MAX_ID_CHARACTERS] if isinstance(value, str) else None

@@ -1,0 +1,210 @@
+"""How a WebSocket ends: codes, nothing after the end, and the server's own way to end it."""
+
+import asyncio
+
+import pytest
+
+from serve_app.hosting import CLOSER_KEY, MARK, ClosableSockets, Closer
+
+SOCKET = {"type": "websocket", "path": "/"}
+TIMEOUT_S = 5.0
+
+
+class Wire:
+    """The server's side of one connection: what the client sends is put in, what it gets is written down."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[dict] = asyncio.Queue()
+        self.sent: list[dict] = []
+        self.error: Exception | None = None
+
+    async def receive(self) -> dict:
+        return await self.incoming.get()
+
+    async def send(self, message: dict) -> None:
+        if self.error is not None:
+            raise self.error
+        self.sent.append(dict(message))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+async def served(app, wire: Wire, scope=SOCKET) -> None:
+    before = asyncio.all_tasks()
+    await asyncio.wait_for(ClosableSockets(app)(scope, wire.receive, wire.send), TIMEOUT_S)
+    await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before
+    _, pending = await asyncio.wait(left, timeout=TIMEOUT_S) if left else (set(), set())
+    assert not pending, "a connection that is over leaves no task behind"
+
+
+async def test_a_close_without_code_gets_the_normal_one(wire):
+    async def app(scope, receive, send):
+        await send({"type": "websocket.close"})
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_a_close_keeps_its_own_code_and_reason(wire):
+    async def app(scope, receive, send):
+        await send({"type": "websocket.close", "code": 4000, "reason": "no"})
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.close", "code": 4000, "reason": "no"}]
+
+
+async def test_nothing_is_sent_after_the_client_has_left(wire):
+    wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    async def app(scope, receive, send):
+        assert (await receive())["type"] == "websocket.disconnect"
+        await send({"type": "websocket.send", "text": "too late"})
+        await send({"type": "websocket.close"})
+
+    await served(app, wire)
+    assert wire.sent == []
+
+
+async def test_nothing_is_sent_after_a_close(wire):
+    async def app(scope, receive, send):
+        await send({"type": "websocket.close"})
+        await send({"type": "websocket.send", "text": "too late"})
+
+    await served(app, wire)
+    assert [message["type"] for message in wire.sent] == ["websocket.close"]
+
+
+async def test_nothing_is_sent_once_the_application_is_done(wire):
+    kept = []
+
+    async def app(scope, receive, send):
+        kept.append(send)
+
+    await served(app, wire)
+    await kept[0]({"type": "websocket.send", "text": "too late"})
+    assert wire.sent == []
+
+
+async def test_a_broken_pipe_is_no_error_of_the_application(wire):
+    wire.error = BrokenPipeError()
+
+    async def app(scope, receive, send):
+        await send({"type": "websocket.send", "text": "x"})
+
+    await served(app, wire)
+
+
+async def test_messages_pass_both_ways(wire):
+    wire.incoming.put_nowait({"type": "websocket.connect"})
+    wire.incoming.put_nowait({"type": "websocket.receive", "text": "hello"})
+
+    async def app(scope, receive, send):
+        assert [(await receive())["type"], (await receive())["text"]] == ["websocket.connect", "hello"]
+        await send({"type": "websocket.send", "text": "hi"})
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.send", "text": "hi"}]
+
+
+async def test_the_closer_ends_a_pending_receive_with_one_close(wire):
+    received = []
+
+    async def app(scope, receive, send):
+        asyncio.get_running_loop().call_soon(scope[CLOSER_KEY].close, 1012, "service restart")
+        asyncio.get_running_loop().call_soon(scope[CLOSER_KEY].close, 1000, "never mind")
+        received.append(await receive())
+        await send({"type": "websocket.close"})
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.close", "code": 1012, "reason": "service restart"}]
+    assert received == [{"type": "websocket.disconnect", "code": 1012, "reason": "service restart"}]
+
+
+async def test_a_receive_after_the_close_waits_for_the_client(wire):
+    received = []
+
+    async def app(scope, receive, send):
+        scope[CLOSER_KEY].close(1012, "")
+        await receive()
+        wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1012})
+        received.append(await receive())
+
+    await served(app, wire)
+    assert received == [{"type": "websocket.disconnect", "code": 1012}]
+
+
+async def test_a_message_is_not_lost_when_a_receive_is_cancelled(wire):
+    received = []
+
+    async def app(scope, receive, send):
+        waiting = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        wire.incoming.put_nowait({"type": "websocket.receive", "text": "kept"})
+        received.append(await receive())
+
+    await served(app, wire)
+    assert received[0]["text"] == "kept"
+
+
+async def test_a_close_at_the_mark_lets_out_what_was_sent_before_it(wire):
+    """However slowly the client reads: the mark passes through the same queue."""
+    slow = asyncio.Event()
+
+    async def app(scope, receive, send):
+        closer = scope[CLOSER_KEY]
+
+        async def writer():
+            await slow.wait()
+            await send({"type": "websocket.send", "bytes": None, "text": "the last result"})
+            await send({"type": "websocket.send", "bytes": None, "text": MARK})
+
+        writing = asyncio.ensure_future(writer())
+        closer.close_at_mark(1012, "restart")
+        receiving = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert wire.sent == []
+        slow.set()
+        assert (await receiving)["code"] == 1012
+        await writing
+
+    await served(app, wire)
+    assert [message.get("text", message.get("code")) for message in wire.sent] == ["the last result", 1012]
+
+
+async def test_a_mark_means_nothing_without_a_planned_close(wire):
+    async def app(scope, receive, send):
+        await send({"type": "websocket.send", "text": MARK})
+        await send({"type": "websocket.send", "text": "on"})
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.send", "text": "on"}]
+
+
+async def test_an_application_that_breaks_ends_its_socket_and_no_more(wire):
+    closers: list[Closer] = []
+
+    async def app(scope, receive, send):
+        closers.append(scope[CLOSER_KEY])
+        raise ValueError("not a packet")
+
+    await served(app, wire)
+    assert wire.sent == [{"type": "websocket.close", "code": 1011}]
+    assert closers[0].gone.done()
+
+
+@pytest.mark.parametrize("kind", ["http", "lifespan"])
+async def test_other_scopes_pass_through_untouched(kind, wire):
+    scope = {"type": kind}
+    seen = []
+
+    async def app(*args):
+        seen.extend(args)
+
+    await served(app, wire, scope)
+    assert seen[0] is scope
+    assert seen[1:] == [wire.receive, wire.send]
