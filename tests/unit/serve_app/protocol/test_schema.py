@@ -18,7 +18,7 @@ def check(side: str, event: str, payload: dict[str, Any]) -> None:
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    """Written by: python -c "from serve_app.protocol import …"; json.dumps with indent 2 and a newline."""
+    """The file is `json.dumps(json_schema(), indent=2)` and a newline."""
     assert GOLDEN.read_text(encoding="utf-8") == json.dumps(json_schema(), indent=2) + "\n"
 
 
