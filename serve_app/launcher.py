@@ -25,6 +25,7 @@ RAY_DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_metrics_report_interval_ms": "1000",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
 }
@@ -60,15 +61,30 @@ def read_config(path: Path) -> dict[str, Any]:
         schema = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     applications = schema.get("applications") if isinstance(schema, dict) else None
     if not isinstance(applications, list) or not applications:
         raise ConfigError(f"{path}: `applications` is missing; it needs one with import_path serve_app.app:build")
+    _check_shape(applications[0])
     config = load_args(args_of(schema), os.environ)
     load_voices(config.voices)
     load_user_config(user_config_of(schema), os.environ)
     return {**schema}
+
+
+def _check_shape(application: object) -> None:
+    """What must hold before the parts can be looked at."""
+    if not isinstance(application, dict):
+        raise ConfigError(f"applications.0: needs an object; got {application!r}")
+    if not isinstance(application.get("args") or {}, dict):
+        raise ConfigError(f"applications.0.args: needs an object; got {application['args']!r}")
+    deployments = application.get("deployments") or []
+    if not isinstance(deployments, list) or not all(isinstance(deployment, dict) for deployment in deployments):
+        raise ConfigError("applications.0.deployments: needs a list of objects, each with a name")
+    for index, deployment in enumerate(deployments):
+        if not isinstance(deployment.get("user_config") or {}, dict):
+            raise ConfigError(f"applications.0.deployments.{index}.user_config: needs an object")
 
 
 def args_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -111,16 +127,33 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
     http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = {**schema, "http_options": http}
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    _stop_on_signals(stop)
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     server = _Server(schema, options, tell, stop)
     try:
         server.start()
         server.serve()
+    except _Stopped:
+        tell("stopped before it was ready")
     finally:
         server.stop()
+
+
+class _Stopped(Exception):
+    """A signal came while the service was starting."""
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def local_url(http: dict[str, Any]) -> str:
+    """Where this machine reaches a server with these `http_options`."""
+    host = str(http["host"])
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{http['port']}"
 
 
 class _Server:
@@ -129,7 +162,7 @@ class _Server:
         self._options = options
         self._tell = tell
         self._stop = stop
-        self._url = f"http://127.0.0.1:{schema['http_options']['port']}"
+        self._url = local_url(schema["http_options"])
         self._up = False
 
     def start(self) -> None:
@@ -145,11 +178,12 @@ class _Server:
             namespace="serve",
             logging_level=logging.WARNING,
         )
+        _stop_on_signals(self._stop)  # again: Ray has put handlers of its own there, which exit at once
         serve.start(http_options=self._schema["http_options"])
         self._deploy(self._schema)
         self._wait_until_running(started_s)
-        self._wait_until_ready(started_s)
         self._up = True
+        self._wait_until_ready(started_s)
         self._tell(f"ready after {time.monotonic() - started_s:.1f} s: {self._url} (Socket.IO at /socket.io/)")
 
     def serve(self) -> None:
@@ -200,7 +234,7 @@ class _Server:
     def _wait_until_ready(self, started_s: float) -> None:
         while True:
             try:
-                response = httpx.get(f"{self._url}/ready", timeout=POLL_S * 4)
+                response = httpx.get(f"{self._url}/ready", timeout=POLL_S * 4, trust_env=False)
                 if response.is_success:
                     return
                 state = response.text
@@ -210,7 +244,7 @@ class _Server:
 
     def _check_time(self, started_s: float, state: str) -> None:
         if self._stop.is_set():
-            raise LaunchError("stopped before it was ready")
+            raise _Stopped
         if time.monotonic() - started_s > self._options.start_timeout_s:
             raise LaunchError(f"not ready after {self._options.start_timeout_s:.0f} s: {state}")
         time.sleep(POLL_S)
@@ -223,9 +257,10 @@ class _Server:
             time.sleep(POLL_S * 2)
             quiet = quiet + 1 if self._open_streams() == 0 else 0
 
-    def _open_streams(self) -> float:
+    def _open_streams(self) -> float | None:
+        """None: not known."""
         try:
-            text = httpx.get(f"{self._url}/metrics", timeout=POLL_S * 10).text
+            text = httpx.get(f"{self._url}/metrics", timeout=POLL_S * 10, trust_env=False).text
         except httpx.HTTPError:
-            return 0
+            return None
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("sts_streams_active "))

@@ -184,8 +184,8 @@ class SocketServer:
         session = connection.session
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=reason)
-            self._perform(connection, session.disconnect())
             self._forget(connection)
+            self._perform(connection, session.disconnect())
         await connection.abandon()
 
     def _lost(self, sid: str) -> None:

@@ -91,9 +91,9 @@ class Worker:
         ready = await self.wait(lambda: self.of("stream:ready")[seen:])
         return dict(ready[0])
 
-    async def send(self, number: int, audio: bytes, fragment_id: str | None = None, **changes: Any) -> str:
+    async def send(self, number: int, encoded: bytes, /, **changes: Any) -> str:
         """`fragment:data`, base64; `changes` replace fields, `audio__x` those of audio. Returns the fragment_id."""
-        fragment_id = fragment_id or f"{self.stream_id}-{number}"
+        fragment_id: str = changes.get("fragment_id", f"{self.stream_id}-{number}")
         payload: dict[str, Any] = {
             "fragment_id": fragment_id,
             "stream_id": self.stream_id,
@@ -104,7 +104,7 @@ class Worker:
                 "sample_rate_hz": 48_000,
                 "channels": 2,
                 "duration_ms": 6000,
-                "data_base64": base64.b64encode(audio).decode(),
+                "data_base64": base64.b64encode(encoded).decode(),
             },
         }
         for name, value in changes.items():
@@ -112,7 +112,7 @@ class Worker:
                 payload["audio"][name.removeprefix("audio__")] = value
             else:
                 payload[name] = value
-        if "data" in payload["audio"]:
+        if payload["audio"] and "data" in payload["audio"]:
             payload["audio"].pop("data_base64")
         self.sent_s[fragment_id] = time.monotonic()
         await self.emit("fragment:data", payload)
