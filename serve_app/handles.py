@@ -95,11 +95,11 @@ class HandleStages:
             except RayActorError as error:
                 with about(request.ref, stage):
                     log.warning("replica_died", attempt=attempt + 1, error=type(error).__name__)
-            except StageError:
-                raise
-            except RayTaskError as error:
+            except RayTaskError as error:  # may be a StageError too, with Ray's traceback for a message
                 cause = error.cause
                 raise cause if isinstance(cause, StageError) else self._bug(stage, request, error) from None
+            except StageError:
+                raise
             except BackPressureError:
                 raise QueueFull(stage, "the stage's queue is full") from None
             except (DeploymentUnavailableError, RayServeException, RayError) as error:

@@ -1,0 +1,209 @@
+"""What Ray can raise becomes a stage's failure; a cancelled call is stopped at its replica."""
+
+import asyncio
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from structlog.testing import capture_logs
+
+from deployments.contracts import (
+    EncodedAudio,
+    FillRequest,
+    FragmentRef,
+    SynthesizeRequest,
+    TranscribeRequest,
+    TranslateRequest,
+)
+from deployments.errors import (
+    DurationMismatch,
+    InternalFault,
+    ModelFailed,
+    QueueFull,
+    RateLimitExceeded,
+    Stage,
+    WorkerCrashed,
+)
+from serve_app.handles import HandleStages
+from tests.unit.serve_app.scripted import M4A, SPEECH, TRANSLATION, transcript
+
+REF = FragmentRef("radio", "f-0", 0)
+AUDIO = EncodedAudio(b"x", M4A)
+TRANSCRIBE = TranscribeRequest(REF, AUDIO, "en", (), 8000)
+CALLS = {
+    "transcribe": TRANSCRIBE,
+    "translate": TranslateRequest(REF, "hello", "en", "es", (), "", 8000),
+    "synthesize": SynthesizeRequest(REF, "hola", "maria", 6000, M4A, 8000),
+    "fill": FillRequest(REF, 6000, M4A, 8000),
+}
+STAGES = {"transcribe": Stage.ASR, "translate": Stage.TRANSLATION, "synthesize": Stage.TTS, "fill": Stage.TTS}
+
+
+class Response:
+    """What a handle's call gives: awaitable, and can be cancelled at the replica."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+        self.cancelled = False
+        self.entered = asyncio.Event()
+
+    def __await__(self):
+        return self._wait().__await__()
+
+    async def _wait(self) -> object:
+        self.entered.set()
+        if self._answer is None:
+            await asyncio.Event().wait()
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Handle:
+    """A deployment whose next answers are listed; None never comes."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.called: list[tuple[str, tuple[object, ...]]] = []
+        self.responses: list[Response] = []
+        self.given: dict[str, object] = {}
+        self._method = ""
+
+    def options(self, **given: object) -> "Handle":
+        self.given |= given
+        return self
+
+    def __getattr__(self, name: str) -> "Handle":
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._method = name
+        return self
+
+    def remote(self, *args: object) -> Response:
+        self.called.append((self._method, args))
+        self.responses.append(Response(self.answers.pop(0)))
+        return self.responses[-1]
+
+
+def stages_of(handle: Handle, clock=lambda: 0.0) -> HandleStages:
+    return HandleStages(handle, handle, handle, clock)
+
+
+def task_error(cause: Exception) -> RayTaskError:
+    return RayTaskError("transcribe", "Traceback: secret words", cause)
+
+
+async def failure_of(handle: Handle, call: str = "transcribe"):
+    with pytest.raises(Exception) as raised:
+        await getattr(stages_of(handle), call)(CALLS[call])
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [("transcribe", transcript()), ("translate", TRANSLATION), ("synthesize", SPEECH), ("fill", SPEECH)],
+)
+async def test_a_call_reaches_its_method_by_value(call, answer):
+    handle = Handle(answer)
+    assert await getattr(stages_of(handle), call)(CALLS[call]) == answer
+    assert handle.called == [(call, (CALLS[call],))]
+    assert handle.given == {"_by_reference": False}
+
+
+@pytest.mark.parametrize("death", [ActorDiedError(), ActorUnavailableError("gone", None)], ids=["died", "unavailable"])
+async def test_a_fragment_whose_replica_died_is_given_to_another_once(death):
+    handle = Handle(death, transcript())
+    with capture_logs() as logged:
+        assert await stages_of(handle).transcribe(TRANSCRIBE) == transcript()
+    assert len(handle.called) == 2
+    assert [(entry["event"], entry["attempt"]) for entry in logged] == [("replica_died", 1)]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_fragment_whose_replicas_keep_dying_is_a_crash(call):
+    handle = Handle(ActorDiedError(), ActorDiedError(), "never asked")
+    failure = await failure_of(handle, call)
+    assert isinstance(failure, WorkerCrashed)
+    assert (failure.stage, failure.retryable) == (STAGES[call], True)
+    assert len(handle.called) == 2
+
+
+async def test_the_budget_shrinks_on_a_retry():
+    times = iter([0.0, 0.0, 3.0])
+    handle = Handle(ActorDiedError(), transcript())
+    await stages_of(handle, lambda: next(times)).transcribe(TRANSCRIBE)
+    assert [request.budget_ms for _, (request,) in handle.called] == [8000, 5000]
+
+
+async def test_the_budget_of_a_late_retry_is_never_negative():
+    times = iter([0.0, 0.0, 30.0])
+    handle = Handle(ActorDiedError(), transcript())
+    await stages_of(handle, lambda: next(times)).transcribe(TRANSCRIBE)
+    assert handle.called[1][1][0].budget_ms == 1
+
+
+async def test_a_stages_own_error_passes_as_it_is():
+    error = RateLimitExceeded(Stage.TRANSLATION, "later")
+    assert await failure_of(Handle(error), "translate") is error
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "both"])
+async def test_a_stages_error_is_taken_out_of_rays(wrapped):
+    """Ray may raise an instance of both classes, whose text is Ray's traceback."""
+    error = DurationMismatch(Stage.TTS, "too long", {"speed_ratio": 2.5})
+    raised = task_error(error) if wrapped == "plain" else task_error(error).as_instanceof_cause()
+    failure = await failure_of(Handle(raised), "synthesize")
+    assert failure is error
+
+
+async def test_an_unknown_exception_in_a_replica_is_an_internal_fault_that_tells_nothing():
+    with capture_logs() as logged:
+        failure = await failure_of(Handle(task_error(ZeroDivisionError("x")).as_instanceof_cause()))
+    assert isinstance(failure, InternalFault)
+    assert failure.stage is Stage.ASR
+    assert "secret words" not in failure.message
+    assert logged[0]["event"] == "stage_failed"
+
+
+async def test_a_full_queue_is_told_as_such():
+    failure = await failure_of(Handle(BackPressureError(num_queued_requests=5, max_queued_requests=5)))
+    assert (type(failure), failure.stage) == (QueueFull, Stage.ASR)
+
+
+@pytest.mark.parametrize(
+    "error", [DeploymentUnavailableError("app"), RayServeException("x"), RayError("x")], ids=lambda e: type(e).__name__
+)
+async def test_a_stage_that_cannot_be_reached_has_failed(error):
+    failure = await failure_of(Handle(error))
+    assert (type(failure), failure.retryable) == (ModelFailed, True)
+    assert type(error).__name__ in failure.message
+
+
+async def test_cancelling_stops_the_call_at_its_replica():
+    handle = Handle(None)
+    running = asyncio.create_task(stages_of(handle).transcribe(TRANSCRIBE))
+    while not handle.responses:
+        await asyncio.sleep(0)
+    await asyncio.wait_for(handle.responses[0].entered.wait(), 5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert handle.responses[0].cancelled
+
+
+@pytest.mark.parametrize("name", ["Asr", "Translation", "Tts"])
+async def test_abilities_are_asked_of_the_deployment_of_that_name(name):
+    handles = {"Asr": Handle("Asr can"), "Translation": Handle("Translation can"), "Tts": Handle("Tts can")}
+    stages = HandleStages(handles["Asr"], handles["Translation"], handles["Tts"])
+    assert await stages.abilities(name, 5) == f"{name} can"
+    assert handles[name].called == [("capabilities", ())]
+
+
+async def test_a_deployment_that_does_not_answer_is_given_up_and_not_left_waiting():
+    handle = Handle(None)
+    with pytest.raises(TimeoutError):
+        await stages_of(handle).abilities("Asr", 0.01)
+    assert handle.responses[0].cancelled

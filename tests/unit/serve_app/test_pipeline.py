@@ -1,0 +1,183 @@
+"""The way of one fragment through the models."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from deployments.contracts import EncodedAudio, FillRequest, FragmentRef
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, Stage, SynthesisFailed
+from serve_app.pipeline import Job, dub
+from tests.unit.serve_app.scripted import FRAGMENT, M4A, SETTINGS, SPEECH, TRANSLATION, transcript
+
+FILLED = replace(SPEECH, audio=EncodedAudio(b"silence", M4A))
+
+
+class Stages:
+    """Stages that answer what they are told to, each taking its share of a fragment's time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.takes_s = 0.0
+        self.requests: dict[str, object] = {}
+        self.answers: dict[str, object] = {
+            "transcribe": transcript(),
+            "translate": TRANSLATION,
+            "synthesize": SPEECH,
+            "fill": FILLED,
+        }
+
+    async def _answer(self, call: str, request: object):
+        self.requests[call] = request
+        self.now += self.takes_s
+        answer = self.answers[call]
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, asyncio.Event):
+            answer.set()
+            await asyncio.Event().wait()
+        return answer
+
+    async def transcribe(self, request):
+        return await self._answer("transcribe", request)
+
+    async def translate(self, request):
+        return await self._answer("translate", request)
+
+    async def synthesize(self, request):
+        return await self._answer("synthesize", request)
+
+    async def fill(self, request):
+        return await self._answer("fill", request)
+
+
+@pytest.fixture
+def stages() -> Stages:
+    return Stages()
+
+
+@pytest.fixture
+def ran() -> list[Stage]:
+    return []
+
+
+@pytest.fixture
+def job(stages, ran) -> Job:
+    return Job(
+        settings=SETTINGS,
+        fragment=FRAGMENT,
+        deadline=108.0,
+        fallback_mode="silence",
+        wants_original=False,
+        running=ran.append,
+        clock=lambda: stages.now,
+    )
+
+
+async def test_the_whole_way(job, stages, ran):
+    outcome = await dub(job, stages)
+    assert (outcome.transcript, outcome.translation, outcome.speech) == (transcript(), TRANSLATION, SPEECH)
+    assert outcome.failure is None
+    assert ran == [Stage.ASR, Stage.TRANSLATION, Stage.TTS]
+    assert set(stages.requests) == {"transcribe", "translate", "synthesize"}
+
+
+async def test_each_stage_gets_what_it_needs(job, stages):
+    await dub(job, stages)
+    ref = FragmentRef("radio", "f-0", 0)
+    asr, translation, tts = (stages.requests[call] for call in ("transcribe", "translate", "synthesize"))
+    assert (asr.ref, asr.audio, asr.language, asr.hints) == (ref, FRAGMENT.audio, "en", ("weather",))
+    assert (translation.ref, translation.text, translation.source_language) == (ref, "hello", "en")
+    assert translation.target_language == "es"
+    assert (tts.ref, tts.text, tts.voice, tts.target_duration_ms, tts.output) == (ref, "hola", "maria", 6000, M4A)
+
+
+async def test_the_budget_shrinks_by_what_the_stages_before_took(job, stages):
+    stages.takes_s = 2.5
+    await dub(job, stages)
+    assert [request.budget_ms for request in stages.requests.values()] == [8000, 5500, 3000]
+
+
+@pytest.mark.parametrize("silent", ["transcript", "translation"])
+@pytest.mark.parametrize(("mode", "original"), [("silence", None), ("original", FRAGMENT.audio)])
+async def test_what_says_nothing_is_filled_and_not_spoken(silent, mode, original, job, stages, ran):
+    if silent == "transcript":
+        stages.answers["transcribe"] = transcript("")
+    else:
+        stages.answers["translate"] = replace(TRANSLATION, text=" \n")
+    outcome = await dub(replace(job, fallback_mode=mode), stages)
+    assert outcome.speech == FILLED
+    assert outcome.failure is None
+    assert "synthesize" not in stages.requests
+    assert ("translate" in stages.requests) == (silent == "translation")
+    assert (outcome.translation is None) == (silent == "transcript")
+    assert stages.requests["fill"] == FillRequest(FragmentRef("radio", "f-0", 0), 6000, M4A, 8000, original)
+    assert ran[-1] is Stage.TTS
+
+
+@pytest.mark.parametrize(("wants", "original"), [(True, FRAGMENT.audio), (False, None)])
+async def test_the_original_goes_only_to_voices_that_want_it(wants, original, job, stages):
+    await dub(replace(job, wants_original=wants), stages)
+    assert stages.requests["synthesize"].original == original
+
+
+@pytest.mark.parametrize(
+    ("call", "failure", "kept"),
+    [
+        ("transcribe", GpuOutOfMemory(Stage.ASR, "full"), (None, None)),
+        ("translate", ModelFailed(Stage.TRANSLATION, "down"), (transcript(), None)),
+        ("synthesize", SynthesisFailed(Stage.TTS, "mute"), (transcript(), TRANSLATION)),
+    ],
+)
+async def test_a_failure_ends_the_way_and_keeps_what_was_done(call, failure, kept, job, stages):
+    stages.answers[call] = failure
+    outcome = await dub(job, stages)
+    assert outcome.failure is failure
+    assert (outcome.transcript, outcome.translation) == kept
+    assert outcome.speech is None
+    assert list(stages.requests)[-1] == call
+
+
+async def test_a_failed_fill_keeps_the_transcript(job, stages):
+    stages.answers |= {"transcribe": transcript(""), "fill": ModelFailed(Stage.TTS, "down")}
+    outcome = await dub(job, stages)
+    assert (outcome.transcript, outcome.speech) == (transcript(""), None)
+    assert outcome.failure is stages.answers["fill"]
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "stage", "asked"),
+    [
+        (8.0, Stage.TRANSLATION, ["transcribe"]),
+        (4.0, Stage.TTS, ["transcribe", "translate"]),
+    ],
+)
+async def test_a_stage_that_begins_too_late_does_not_begin(takes_s, stage, asked, job, stages, ran):
+    stages.takes_s = takes_s
+    outcome = await dub(job, stages)
+    assert isinstance(outcome.failure, DeadlineExceeded)
+    assert outcome.failure.stage is stage
+    assert list(stages.requests) == asked
+    assert ran[-1] is stage
+
+
+async def test_a_fragment_that_is_late_from_the_start_reaches_no_model(job, stages):
+    outcome = await dub(replace(job, deadline=100.0), stages)
+    assert (outcome.failure.code, outcome.failure.stage) == ("TIMEOUT", Stage.ASR)
+    assert not stages.requests
+
+
+@pytest.mark.parametrize("call", ["transcribe", "translate", "synthesize"])
+async def test_cancelling_passes_through(call, job, stages):
+    stages.answers[call] = entered = asyncio.Event()
+    running = asyncio.create_task(dub(job, stages))
+    await asyncio.wait_for(entered.wait(), 5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_bug_is_not_taken_for_a_stages_failure(job, stages):
+    stages.answers["translate"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await dub(job, stages)
