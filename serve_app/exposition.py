@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import httpx
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 from deployments.logs import get_logger
 from serve_app.metrics import PREFIX
@@ -63,7 +65,7 @@ def merge(texts: Iterable[str]) -> str:
     values: dict[Sample, float] = defaultdict(float)
     kinds: dict[str, tuple[str, str]] = {}
     for text in texts:
-        for family in text_string_to_metric_families(_own_lines(text)):
+        for family in _families(text):
             family_name = family.name.removeprefix(RAY_PREFIX)
             kinds[family_name] = (family.type, family.documentation)
             for sample in family.samples:
@@ -74,6 +76,15 @@ def merge(texts: Iterable[str]) -> str:
     return "".join(_family(name, *kinds[name], values) for name in sorted(kinds))
 
 
+def _families(text: str) -> list[Metric]:
+    """The service's families in one exporter's text; none when it can't be read."""
+    try:
+        return list(text_string_to_metric_families(_own_lines(text)))
+    except ValueError as error:
+        log.warning("metrics_unreadable", error=str(error)[:500])
+        return []
+
+
 def _own_lines(text: str) -> str:
     wanted = (f"{RAY_PREFIX}{PREFIX}", f"# HELP {RAY_PREFIX}{PREFIX}", f"# TYPE {RAY_PREFIX}{PREFIX}")
     return "".join(f"{line}\n" for line in text.splitlines() if line.startswith(wanted))
@@ -82,13 +93,22 @@ def _own_lines(text: str) -> str:
 def _family(name: str, kind: str, documentation: str, values: dict[Sample, float]) -> str:
     shown = f"{name}_total" if kind == "counter" else name
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(kind, ("",))
-    lines = [f"# HELP {shown} {documentation}", f"# TYPE {shown} {kind}"]
+    lines = [f"# HELP {shown} {_escaped(documentation)}", f"# TYPE {shown} {'untyped' if kind == 'unknown' else kind}"]
     for suffix in suffixes:
         rows = [(labels, value) for (sample, labels), value in values.items() if sample == f"{name}{suffix}"]
         for labels, value in sorted(rows, key=lambda row: _order(row[0])):
-            told = ",".join(f'{label}="{text}"' for label, text in labels)
-            lines.append(f"{name}{suffix}{{{told}}} {value:g}" if told else f"{name}{suffix} {value:g}")
+            told = ",".join(f'{label}="{_quotable(text)}"' for label, text in labels)
+            number = floatToGoString(value)  # type: ignore[no-untyped-call]
+            lines.append(f"{name}{suffix}{{{told}}} {number}" if told else f"{name}{suffix} {number}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _quotable(text: str) -> str:
+    return _escaped(text).replace('"', '\\"')
 
 
 def _order(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, ...], float]:

@@ -54,7 +54,7 @@ class Server:
     async def start(self, **options) -> None:
         self.sockets = self._make(**options) if options else self.sockets
         app = build_app(ClosableSockets(self.sockets.app), self._ready, self._metrics)
-        config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="websockets-sansio")
+        config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="auto")
         self._uvicorn = uvicorn.Server(config)
         self._listener = sockets.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]

@@ -1,0 +1,178 @@
+"""Effects become numbers under fixed names with bounded labels."""
+
+# ruff: noqa: N802 - the names are Ray's
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from deployments.errors import DurationMismatch, InvalidAudio, Stage
+from serve_app.metrics import GpuMetrics, StreamMetrics
+from serve_app.protocol import ErrorCode, error_event
+from serve_app.stream.backpressure import Level
+from serve_app.stream.notices import pressure, queued
+from serve_app.stream.results import present
+from serve_app.stream.values import Cancel, Close, Emit, Outcome, Submit
+from tests.unit.serve_app.scripted import FRAGMENT, OUTCOME, SETTINGS, SPEECH, transcript
+
+NAMES = {
+    "sts_fragment_processing_seconds": ("Histogram", ("status",)),
+    "sts_asr_duration_seconds": ("Histogram", ()),
+    "sts_translation_duration_seconds": ("Histogram", ()),
+    "sts_tts_duration_seconds": ("Histogram", ()),
+    "sts_queue_wait_seconds": ("Histogram", ()),
+    "sts_realtime_factor": ("Histogram", ()),
+    "sts_duration_variance_percent": ("Histogram", ("status",)),
+    "sts_stretch_ratio": ("Histogram", ()),
+    "sts_fragment_errors_total": ("Counter", ("stage", "error_code")),
+    "sts_backpressure_events_total": ("Counter", ("severity",)),
+    "sts_fragments_in_flight": ("Gauge", ()),
+    "sts_streams_active": ("Gauge", ()),
+}
+
+
+@dataclass
+class Instrument:
+    kind: str
+    tag_keys: tuple[str, ...]
+    description: str
+    boundaries: list[float] = field(default_factory=list)
+    values: list[tuple[float, dict[str, str]]] = field(default_factory=list)
+
+    def inc(self, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
+        self._take("Counter", value, tags)
+
+    def set(self, value: float, tags: dict[str, str] | None = None) -> None:
+        self._take("Gauge", value, tags)
+
+    def observe(self, value: float, tags: dict[str, str] | None = None) -> None:
+        self._take("Histogram", value, tags)
+
+    def _take(self, kind: str, value: float, tags: dict[str, str] | None) -> None:
+        assert kind == self.kind
+        assert set(tags or {}) == set(self.tag_keys)
+        assert all(isinstance(text, str) for text in (tags or {}).values())
+        self.values.append((value, dict(tags or {})))
+
+
+class Registry:
+    """Instruments that remember, made as Ray makes its own."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Instrument] = {}
+
+    def Counter(self, name, description, tag_keys):
+        return self._make("Counter", name, description, tag_keys)
+
+    def Gauge(self, name, description, tag_keys):
+        return self._make("Gauge", name, description, tag_keys)
+
+    def Histogram(self, name, description, boundaries, tag_keys):
+        assert list(boundaries) == sorted(set(boundaries))
+        return self._make("Histogram", name, description, tag_keys)
+
+    def _make(self, kind, name, description, tag_keys):
+        assert name not in self.made
+        assert description.endswith(".")
+        self.made[name] = Instrument(kind, tuple(tag_keys), description)
+        return self.made[name]
+
+    def values(self, name: str) -> list[tuple[float, dict[str, str]]]:
+        return self.made[name].values
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def metrics(registry) -> StreamMetrics:
+    return StreamMetrics(registry)
+
+
+def result(outcome: Outcome, processing_ms: int = 500) -> Emit:
+    return Emit(present(SETTINGS, FRAGMENT, outcome, ticket=1, start_ms=0, processing_ms=processing_ms))
+
+
+def test_every_metric_has_its_name_kind_and_labels(registry, metrics):
+    assert {name: (made.kind, made.tag_keys) for name, made in registry.made.items()} == NAMES
+
+
+def test_no_label_can_grow_without_bound(registry, metrics):
+    GpuMetrics(registry)
+    labels = {label for made in registry.made.values() for label in made.tag_keys}
+    assert labels == {"status", "stage", "error_code", "severity", "gpu"}
+
+
+def test_a_success_is_measured_stage_by_stage(registry, metrics):
+    metrics.observe(result(OUTCOME))
+    assert registry.values("sts_fragment_processing_seconds") == [(0.5, {"status": "success"})]
+    assert registry.values("sts_asr_duration_seconds") == [(0.04, {})]
+    assert registry.values("sts_translation_duration_seconds") == [(0.03, {})]
+    assert registry.values("sts_tts_duration_seconds") == [(0.05, {})]
+    assert registry.values("sts_queue_wait_seconds") == [(0.38, {})]
+    assert registry.values("sts_realtime_factor") == [(0.02, {})]
+    assert registry.values("sts_duration_variance_percent") == [(0.0, {"status": "success"})]
+    assert registry.values("sts_stretch_ratio") == [(1.0, {})]
+    assert registry.values("sts_fragment_errors_total") == []
+
+
+def test_a_partial_result_counts_with_its_status(registry, metrics):
+    metrics.observe(result(replace(OUTCOME, speech=replace(SPEECH, partial=True, variance_percent=15.0))))
+    assert registry.values("sts_fragment_processing_seconds") == [(0.5, {"status": "partial"})]
+    assert registry.values("sts_duration_variance_percent") == [(15.0, {"status": "partial"})]
+
+
+def test_a_failure_counts_by_stage_and_code_and_spoils_no_average(registry, metrics):
+    metrics.observe(result(Outcome(failure=InvalidAudio(Stage.ASR, "noise"))))
+    assert registry.values("sts_fragment_errors_total") == [(1.0, {"stage": "asr", "error_code": "INVALID_AUDIO"})]
+    assert registry.values("sts_fragment_processing_seconds") == [(0.5, {"status": "failed"})]
+    for name in ("sts_asr_duration_seconds", "sts_realtime_factor", "sts_stretch_ratio"):
+        assert registry.values(name) == []
+
+
+def test_a_dub_that_did_not_fit_still_tells_how_far_it_was(registry, metrics):
+    details = {"actual_variance_percent": 42.0, "speed_ratio": 2.0}
+    metrics.observe(result(Outcome(transcript(), failure=DurationMismatch(Stage.TTS, "too long", details))))
+    assert registry.values("sts_duration_variance_percent") == [(42.0, {"status": "failed"})]
+    assert registry.values("sts_stretch_ratio") == [(2.0, {})]
+
+
+def test_waiting_is_never_negative(registry, metrics):
+    metrics.observe(result(OUTCOME, processing_ms=1))
+    assert registry.values("sts_queue_wait_seconds") == [(0.0, {})]
+
+
+def test_error_events_count_without_a_stage(registry, metrics):
+    metrics.observe(Emit(error_event(ErrorCode.MALFORMED_DATA, "no")))
+    expected = {"stage": "none", "error_code": "MALFORMED_DATA"}
+    assert registry.values("sts_fragment_errors_total") == [(1.0, expected)]
+
+
+def test_backpressure_counts_by_severity(registry, metrics):
+    metrics.observe(Emit(pressure(SETTINGS, Level.MEDIUM, 4, 4)))
+    assert registry.values("sts_backpressure_events_total") == [(1.0, {"severity": "medium"})]
+
+
+def test_load_replaces_and_starts_at_nothing(registry, metrics):
+    metrics.load(2, 5)
+    assert registry.values("sts_streams_active") == [(0, {}), (2, {})]
+    assert registry.values("sts_fragments_in_flight") == [(0, {}), (5, {})]
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [Submit(1, FRAGMENT, 8.0), Cancel(1), Close(0, 1000, "x"), Emit(queued(SETTINGS, FRAGMENT, 0, 0.0))],
+    ids=lambda effect: type(effect).__name__,
+)
+def test_other_effects_count_nothing(effect, registry, metrics):
+    before = {name: list(made.values) for name, made in registry.made.items()}
+    metrics.observe(effect)
+    assert {name: made.values for name, made in registry.made.items()} == before
+
+
+def test_gpus_are_told_by_their_uuid(registry):
+    GpuMetrics(registry).sample("GPU-1", 75.0, 1024)
+    assert registry.values("sts_gpu_utilization_percent") == [(75.0, {"gpu": "GPU-1"})]
+    assert registry.values("sts_gpu_memory_used_bytes") == [(1024, {"gpu": "GPU-1"})]
