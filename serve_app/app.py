@@ -13,7 +13,7 @@ from deployments.translation import TranslationOptions
 from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
-from serve_app.config import load_args, load_voices
+from serve_app.config import load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
 from serve_app.metrics import GpuMetrics, Instruments
@@ -59,6 +59,7 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     config = load_args(args, os.environ)
     voices = load_voices(config.voices)
     overrides = {name: value for name, value in os.environ.items() if name.startswith("LIVEDUB_STREAMS__")}
+    load_user_config({}, overrides)
     level = config.log_level
     asr = serve.deployment(name="Asr")(AsrReplica).bind(config.asr, log_level=level)
     translation = serve.deployment(name="Translation")(TranslationReplica).bind(config.translation, log_level=level)

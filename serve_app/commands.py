@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from serve_app.config import ConfigError, effective
@@ -37,7 +38,7 @@ def serve(
     console = Console(stderr=True)
 
     def tell(line: str) -> None:
-        console.print(f"livedub: {line}", highlight=False, markup=False)
+        console.print(f"livedub: {line}", highlight=False, markup=False, soft_wrap=True)
 
     try:
         launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s), tell)
@@ -56,16 +57,16 @@ def config(
         schema = read_config(config)
         settings = effective(args_of(schema), user_config_of(schema), os.environ)
     except ConfigError as error:
-        Console(stderr=True).print(f"livedub: error: {error}", highlight=False, markup=False)
+        Console(stderr=True).print(f"livedub: error: {error}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(USAGE_ERROR) from None
     if as_json:
         shown = {s.path: {"value": s.value, "origin": s.origin} for s in settings}
         typer.echo(json.dumps(shown, indent=2, default=str))
         return
-    table = Table("setting", "value", "origin", title=str(config))
+    table = Table("setting", "value", "origin", title=escape(str(config)))
     for setting in settings:
-        table.add_row(setting.path, str(setting.value), setting.origin)
-    Console().print(table, markup=False)
+        table.add_row(setting.path, escape(str(setting.value)), setting.origin)
+    Console().print(table)
 
 
 def schema() -> None:
@@ -82,7 +83,7 @@ def demo(
     console = Console(stderr=True)
 
     def tell(line: str) -> None:
-        console.print(f"demo: {line}", highlight=False, markup=False)
+        console.print(f"demo: {line}", highlight=False, markup=False, soft_wrap=True)
 
     try:
         code = run_demo(clip, config, out, tell)

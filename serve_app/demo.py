@@ -44,8 +44,7 @@ def run_demo(clip: Path, config: Path, out: Path, tell: Tell) -> int:
         dubbed = out / f"{clip.stem}.es.m4a"
         tell(f"dubbing {clip.name} (English) into Spanish, over Socket.IO at {url}")
         command = [sys.executable, "-m", "client", "dub", str(clip), "-o", str(dubbed), "--force"]
-        code = subprocess.run([*command, "--server", url], check=False, env=_environment()).returncode  # noqa: S603
-    return code
+        return subprocess.run([*command, "--server", url], check=False, env=_environment()).returncode  # noqa: S603
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Ingress:
             ping_timeout_s=config.ping_timeout_s,
             max_fragment_bytes=config.max_fragment_bytes,
         )
-        self._exposition = Exposition(_exporters, httpx.AsyncClient())
+        self._exposition = Exposition(_exporters, httpx.AsyncClient(trust_env=False))
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Ray Serve: what this replica answers."""

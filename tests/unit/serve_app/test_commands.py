@@ -1,0 +1,112 @@
+"""`livedub config` and `livedub schema`, and how wrong configurations and failed starts are told."""
+
+import json
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from serve_app import commands
+from serve_app.commands import config, demo, schema, serve
+from serve_app.config import PROJECT_DIR
+from serve_app.demo import DemoError
+from serve_app.launcher import LaunchError
+from serve_app.protocol import json_schema
+
+FAKES = str(PROJECT_DIR / "configs" / "fakes.yaml")
+LONG = "x" * 200
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    for command in (config, schema, serve, demo):
+        app.command()(command)
+
+    def invoke(*args: str, **environ: str):
+        return CliRunner().invoke(app, args, env=environ)
+
+    return invoke
+
+
+def test_config_shows_every_value_and_where_it_comes_from(run):
+    shown = run("config", FAKES, LIVEDUB_STREAMS__TIMEOUT_MS="9000")
+    assert shown.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "│" in line]
+    values = {row[0]: row[1:] for row in rows}
+    assert values["asr.engine"] == ["fake", "file"]
+    assert values["log_level"] == ["INFO", "default"]
+    assert values["streams.timeout_ms"][0] == "9000"
+
+
+def test_config_as_json(run):
+    shown = run("config", FAKES, "--json", LIVEDUB_STREAMS__TIMEOUT_MS="9000", LIVEDUB_ASR__DELAY_MS="5")
+    values = json.loads(shown.stdout)
+    assert values["streams.timeout_ms"] == {"value": 9000, "origin": "LIVEDUB_STREAMS__TIMEOUT_MS"}
+    assert values["asr.concurrency"] == {"value": 16, "origin": "file"}
+
+
+def test_a_value_in_brackets_is_no_markup(run):
+    assert "a [bold]hi" in run("config", FAKES, LIVEDUB_ASR__TEXT="a [bold]hi").stdout
+
+
+@pytest.mark.parametrize("command", ["config", "serve"])
+def test_a_wrong_configuration_is_one_line_on_stderr_and_code_2(command, run, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    args = {"asr": {"engine": LONG}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
+    path.write_text(yaml.safe_dump({"applications": [{"args": args}]}))
+    told = run(command, str(path))
+    assert told.exit_code == 2
+    assert told.stdout == ""
+    assert told.stderr.startswith("livedub: error: asr: ")
+    assert told.stderr.count("\n") == 1
+    assert LONG in told.stderr
+
+
+def test_a_mistyped_variable_is_told(run):
+    told = run("config", FAKES, LIVEDUB_ASSR__MODEL="base")
+    assert told.exit_code == 2
+    assert "LIVEDUB_ASSR__MODEL" in told.stderr
+
+
+def test_schema_prints_the_protocol(run):
+    assert json.loads(run("schema").stdout) == json.loads(json.dumps(json_schema()))
+
+
+def test_serve_launches_what_the_command_line_and_the_environment_say(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(commands, "launch", lambda options, tell: given.append(options))
+    done = run("serve", FAKES, "--port", "9001", "--dashboard", LIVEDUB_HOST="::", LIVEDUB_DRAIN_TIMEOUT_S="7")
+    assert done.exit_code == 0
+    [options] = given
+    assert (str(options.config), options.host, options.port) == (FAKES, "::", 9001)
+    assert (options.dashboard, options.start_timeout_s, options.drain_timeout_s) == (True, 300, 7)
+
+
+def test_a_service_that_does_not_come_up_is_told_in_one_line(run, monkeypatch):
+    def launch(options, tell):
+        tell("starting")
+        raise LaunchError(f"not ready [really] {LONG}")
+
+    monkeypatch.setattr(commands, "launch", launch)
+    told = run("serve", FAKES)
+    assert told.exit_code == 2
+    assert told.stderr == f"livedub: starting\nlivedub: error: not ready [really] {LONG}\n"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_demo_ends_with_the_code_of_the_dub(code, run, monkeypatch):
+    monkeypatch.setattr(commands, "run_demo", lambda *_: code)
+    done = run("demo")
+    assert done.exit_code == code
+    assert ("done" in done.stderr) == (code == 0)
+
+
+def test_a_demo_that_cannot_run_says_why(run, monkeypatch):
+    def run_demo(*_):
+        raise DemoError("no clip")
+
+    monkeypatch.setattr(commands, "run_demo", run_demo)
+    told = run("demo")
+    assert (told.exit_code, told.stderr) == (2, "demo: error: no clip\n")

@@ -1,0 +1,140 @@
+"""What the launcher decides before it starts anything."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
+from serve_app.launcher import (
+    LaunchError,
+    LaunchOptions,
+    args_of,
+    draining,
+    launch,
+    local_url,
+    read_config,
+    user_config_of,
+)
+
+CONFIGS = sorted((PROJECT_DIR / "configs").glob("*.yaml"))
+FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
+
+
+def schema(user_config: dict | None = None, **args: object) -> dict:
+    deployments = [{"name": "Asr"}, {"name": "Ingress", "user_config": user_config}]
+    return {"applications": [{"name": "livedub", "args": FAKES | args, "deployments": deployments}]}
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    for name in ("LIVEDUB_ASR__ENGINE", "LIVEDUB_STREAMS__TIMEOUT_MS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def write(content: object) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content).encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_file_is_read_whole(path):
+    assert read_config(path) == yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: [1", "not valid YAML"),
+        (b"a: \xff\xfe", "not valid YAML"),
+        ([1], "`applications` is missing"),
+        ({}, "`applications` is missing"),
+        ({"applications": []}, "`applications` is missing"),
+        ({"applications": "livedub"}, "`applications` is missing"),
+        ({"applications": ["livedub"]}, "applications.0: needs an object; got 'livedub'"),
+        ({"applications": [{"args": [1]}]}, r"applications.0.args: needs an object; got \[1\]"),
+        ({"applications": [{"args": FAKES, "deployments": {"Ingress": {}}}]}, "applications.0.deployments"),
+        ({"applications": [{"args": FAKES, "deployments": ["Ingress"]}]}, "applications.0.deployments"),
+        ({"applications": [{"args": FAKES, "deployments": [{"user_config": 3}]}]}, "deployments.0.user_config"),
+        ({"applications": [{}]}, "asr: Field required"),
+        (schema(asr={"engine": "fake", "modle": 1}), "asr.modle"),
+        (schema(voices="/none.json"), "/none.json can't be read"),
+        (schema({"streams": {"timeout_ms": 1}}), "streams.timeout_ms"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(content, told, written):
+    with pytest.raises(ConfigError, match=told) as refused:
+        read_config(written(content))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_the_environment_is_checked_with_the_file(written, monkeypatch):
+    monkeypatch.setenv("LIVEDUB_STREAMS__TIMEOUT_MS", "soon")
+    with pytest.raises(ConfigError, match=r"streams\.timeout_ms \(from LIVEDUB_STREAMS__TIMEOUT_MS\)"):
+        read_config(written(schema()))
+
+
+def test_the_parts_of_a_file():
+    given = schema({"streams": {"timeout_ms": 9000}})
+    assert args_of(given) == FAKES
+    assert user_config_of(given) == {"streams": {"timeout_ms": 9000}}
+
+
+@pytest.mark.parametrize(
+    "application", [{}, {"args": None, "deployments": None}, {"deployments": [{"name": "Ingress"}]}]
+)
+def test_parts_that_a_file_leaves_out_are_empty(application):
+    assert args_of({"applications": [application]}) == {}
+    assert user_config_of({"applications": [application]}) == {}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_draining_changes_nothing_but_the_live_part_of_the_ingress(path):
+    """Any other change would restart replicas, and streams with them."""
+    before = read_config(path)
+    after = draining(before)
+    assert before == yaml.safe_load(path.read_text())
+    assert user_config_of(after) == {**user_config_of(before), "draining": True}
+    assert load_user_config(user_config_of(after), {}).draining
+    for deployment in after["applications"][0]["deployments"]:
+        if deployment["name"] == "Ingress":
+            deployment["user_config"].pop("draining")
+    assert after == before
+
+
+@pytest.mark.parametrize("deployments", [None, [], [{"name": "Asr"}], [{"name": "Ingress"}]])
+def test_draining_reaches_an_ingress_that_the_file_says_nothing_of(deployments):
+    after = draining({"applications": [{"args": {}, "deployments": deployments}, {"name": "other"}]})
+    assert user_config_of(after) == {"draining": True}
+    assert after["applications"][1] == {"name": "other"}
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("192.168.1.5", "http://192.168.1.5:8000"),
+        ("::", "http://[::1]:8000"),
+        ("fe80::1", "http://[fe80::1]:8000"),
+        ("dub.local", "http://dub.local:8000"),
+    ],
+)
+def test_the_own_server_is_asked_where_it_listens(host, expected):
+    assert local_url({"host": host, "port": 8000}) == expected
+
+
+def test_a_wrong_configuration_starts_nothing(tmp_path):
+    with pytest.raises(ConfigError):
+        launch(LaunchOptions(tmp_path / "none.yaml"), pytest.fail)
+
+
+def test_a_launch_that_failed_is_no_configuration_error():
+    assert not issubclass(LaunchError, ConfigError)
