@@ -1,10 +1,13 @@
 """What the launcher decides before it starts anything."""
 
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
+from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
 from serve_app.launcher import (
     LaunchError,
@@ -138,3 +141,48 @@ def test_a_wrong_configuration_starts_nothing(tmp_path):
 
 def test_a_launch_that_failed_is_no_configuration_error():
     assert not issubclass(LaunchError, ConfigError)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The launcher's own server, answering what the test says."""
+    answers: list[object] = []
+
+    def get(url: str, *, timeout: float, trust_env: bool) -> httpx.Response:
+        assert not trust_env, "a proxy of the environment is not asked for this machine"
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(200, text=str(answer))
+
+    monkeypatch.setattr(launcher.httpx, "get", get)
+    options = LaunchOptions(Path("x.yaml"))
+    server = launcher._Server({"http_options": {"host": "127.0.0.1", "port": 1}}, options, print, threading.Event())
+    return server, answers
+
+
+def test_open_streams_are_read_from_the_metrics(asked):
+    server, answers = asked
+    answers.append("# TYPE sts_streams_active gauge\nsts_streams_active 2.0\nsts_streams_active_x 9\n")
+    assert server._open_streams() == 2
+
+
+def test_streams_that_cannot_be_counted_are_not_taken_for_none(asked):
+    """Else a slow answer would end the drain with streams still open."""
+    server, answers = asked
+    answers.append(httpx.ReadTimeout("slow"))
+    assert server._open_streams() is None
+
+
+def test_a_server_is_ready_when_it_says_so(asked):
+    server, answers = asked
+    answers.append("ready")
+    server._wait_until_ready(0.0)
+
+
+def test_a_signal_ends_the_wait_for_a_server_that_does_not_come_up(asked):
+    server, answers = asked
+    answers.append(httpx.ConnectError("refused"))
+    server._stop.set()
+    with pytest.raises(LaunchError, match="stopped before it was ready"):
+        server._wait_until_ready(0.0)
