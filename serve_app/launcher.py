@@ -134,13 +134,13 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
     try:
         server.start()
         server.serve()
-    except _Stopped:
+    except Stopped:
         tell("stopped before it was ready")
     finally:
         server.stop()
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """A signal came while the service was starting."""
 
 
@@ -244,7 +244,7 @@ class _Server:
 
     def _check_time(self, started_s: float, state: str) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise Stopped
         if time.monotonic() - started_s > self._options.start_timeout_s:
             raise LaunchError(f"not ready after {self._options.start_timeout_s:.0f} s: {state}")
         time.sleep(POLL_S)

@@ -362,7 +362,8 @@ class SocketServer:
         except Exception:
             log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
             outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))
-        self._perform(connection, session.complete(submit.ticket, outcome, _now()))
+        now = _now()
+        self._perform(connection, [*session.tick(now), *session.complete(submit.ticket, outcome, now)])
 
     def _forget(self, connection: Connection) -> None:
         """The connection's stream is over."""

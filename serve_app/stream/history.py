@@ -49,9 +49,14 @@ class History:
         return self._done.get(fragment_id) or self._undone.get(fragment_id)
 
     def keep(self, digest: bytes, result: FragmentProcessed, max_results: int, max_bytes: int) -> None:
-        """Keep a usable result; the oldest go when there are too many or they are too large."""
+        """Keep a usable result; the oldest go when there are too many or they are too large.
+
+        One that is too large all by itself is not kept and costs the others nothing.
+        """
         self._undone.pop(result.fragment_id, None)
         self._drop(result.fragment_id)
+        if _size(result) > max_bytes:
+            return
         self._done[result.fragment_id] = Done(digest, result)
         self._bytes += _size(result)
         while self._done and (len(self._done) > max_results or self._bytes > max_bytes):

@@ -103,6 +103,13 @@ class Session:
             return self._acknowledge_again(fragment, now)
         if isinstance(past, Done):
             return self._send_again(past, fragment, now)
+        number = fragment.sequence_number
+        if number in self._order:
+            message = f"sequence_number {number} belongs to another fragment that is in flight"
+            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
+        if number < self._order.next and past is None:
+            message = f"sequence_number {number} has passed; the next one is {self._order.next}"
+            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
         if self.state in REFUSALS:
             return self._refuse(*REFUSALS[self.state], fragment, now)
         return self._take(fragment, past, now)
@@ -175,7 +182,7 @@ class Session:
             attempt.stage = stage
 
     def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
-        """The pipeline is done with a fragment, well or not."""
+        """The pipeline is done with a fragment, well or not. Time that has passed is told before, by `tick`."""
         attempt = self._attempts.get(ticket)
         if attempt is None:
             return []
@@ -212,13 +219,6 @@ class Session:
         return [Emit(queued), Emit(result), *self._release(now)]
 
     def _take(self, fragment: Fragment, past: Undone | None, now: float) -> list[Effect]:
-        number = fragment.sequence_number
-        if number in self._order:
-            message = f"sequence_number {number} belongs to another fragment that is in flight"
-            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
-        if number < self._order.next and past is None:
-            message = f"sequence_number {number} has passed; the next one is {self._order.next}"
-            return self._refuse(ErrorCode.INVALID_SEQUENCE, message, fragment, now)
         if self._in_flight.full:
             message = f"{self.in_flight} fragments are in flight, the limit is {self._in_flight.critical}"
             return self._refuse(ErrorCode.BACKPRESSURE_EXCEEDED, message, fragment, now)
@@ -228,7 +228,7 @@ class Session:
             fragment,
             now,
             self.settings.timeout_ms / 1000,
-            ordered=number >= self._order.next and not failed_before,
+            ordered=fragment.sequence_number >= self._order.next and not failed_before,
             start_ms=past.start_ms if past else None,
         )
         told = self._told(self._in_flight.enter())

@@ -106,10 +106,10 @@ class Checker:
             self.expect_ack(submitted=False)
             self.settled_numbers.add(number)
             self.resent = kept[2].model_copy(update={"sequence_number": number})
-        elif self.state in refusal:
-            self.expect_refusal(refusal[self.state], fragment)
         elif taken or (number < self.next and name not in self.undone):
             self.expect_refusal("INVALID_SEQUENCE", fragment)
+        elif self.state in refusal:
+            self.expect_refusal(refusal[self.state], fragment)
         elif len(self.flights) >= self.limits.critical_inflight:
             self.expect_refusal("BACKPRESSURE_EXCEEDED", fragment)
         else:
@@ -290,6 +290,8 @@ class Checker:
             self.undone[fragment.fragment_id] = fragment.digest
             return
         self.undone.pop(fragment.fragment_id, None)
+        if result.dubbed_audio and len(result.dubbed_audio.data) > self.limits.kept_bytes:
+            return
         self.kept.append((fragment.fragment_id, fragment.digest, result))
         while len(self.kept) > self.limits.kept_results or self.kept_bytes() > self.limits.kept_bytes:
             self.kept.pop(0)

@@ -81,3 +81,12 @@ def test_rejected_fragments_get_their_place_once_they_are_passed() -> None:
     assert history.find("placed") == Undone(4, None, 1600)
     assert history.find("settled") == settled
     assert history.find("beyond") == beyond
+
+
+def test_a_result_larger_than_all_that_may_be_kept_costs_the_others_nothing() -> None:
+    history = History()
+    keep(history, "small", size=2, max_bytes=10)
+    keep(history, "large", size=11, max_bytes=10)
+    assert history.find("small") is not None
+    assert history.find("large") is None
+    assert history.kept_bytes == 2

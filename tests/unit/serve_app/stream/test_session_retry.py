@@ -193,3 +193,13 @@ def test_hostile_ids_take_bounded_memory() -> None:
     for number in range(2 * MAX_UNDONE):
         recorder.refuse(ErrorCode.RATE_LIMITED, number, f"hostile{number}")
     assert len(recorder.session._history) == MAX_UNDONE
+
+
+def test_a_passed_number_under_a_new_id_is_invalid_even_while_paused() -> None:
+    recorder = Recorder()
+    recorder.send(0)
+    recorder.complete("f0")
+    recorder.pause()
+    assert recorder.send(0, "stranger").codes == ["INVALID_SEQUENCE"]
+    recorder.resume()
+    assert recorder.send(0, "stranger").codes == ["INVALID_SEQUENCE"], "a refusal for good is not undone by waiting"
