@@ -1,7 +1,8 @@
 """The configuration: the owners' models put together, and where each value comes from.
 
 Two files' worth of values: the application's `args` (read when it is built) and the Ingress's `user_config` (may change
-while streams run). Environment variables win over both: LIVEDUB_<SECTION>__<FIELD>, such as LIVEDUB_ASR__MODEL.
+while streams run). Environment variables win over both: LIVEDUB_<SECTION>__<FIELD>, such as LIVEDUB_ASR__MODEL. Keys
+of outside services may also come from the variables that their own tools read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -124,6 +125,8 @@ _WHOLE = ("log_level", "voices")
 _SECTIONS = {*AppConfig.model_fields, _STREAMS} - {*_WHOLE}
 _SECRET_WORDS = ("key", "secret", "token", "password")
 _SHOWN_CHARACTERS = 80
+_KEY_VARIABLES = {("translation", "deepl"): ("DEEPL_API_KEY", "DEEPL_AUTH_KEY")}
+"""Section and engine to the variables that its `api_key` may come from; the first that is set counts."""
 
 
 def load_args(args: Mapping[str, Any], environ: Mapping[str, str]) -> AppConfig:
@@ -132,7 +135,8 @@ def load_args(args: Mapping[str, Any], environ: Mapping[str, str]) -> AppConfig:
     Raises:
         ConfigError: naming the field.
     """
-    return _validated(AppConfig, _overlaid(args, _environment(environ, streams=False)), environ)
+    merged, variables = _with_environment(args, environ, streams=False)
+    return _validated(AppConfig, merged, variables)
 
 
 def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str]) -> IngressUserConfig:
@@ -141,7 +145,8 @@ def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str])
     Raises:
         ConfigError: naming the field.
     """
-    return _validated(IngressUserConfig, _overlaid(user_config, _environment(environ, streams=True)), environ)
+    merged, variables = _with_environment(user_config, environ, streams=True)
+    return _validated(IngressUserConfig, merged, variables)
 
 
 def load_voices(path: str) -> VoiceBook:
@@ -166,16 +171,30 @@ def effective(args: Mapping[str, Any], user_config: Mapping[str, Any], environ: 
         (False, args, load_args(args, environ)),
         (True, user_config, load_user_config(user_config, environ)),
     ):
-        merged = _overlaid(given, _environment(environ, streams=streams))
-        variables = {path: name for name, path in _variables(environ, streams=streams)}
+        merged, variables = _with_environment(given, environ, streams=streams)
         for path, value in _leaves(config):
             origin = variables.get(path) or ("file" if _holds(merged, path) else "default")
             settings.append(Setting(".".join(path), value, origin))
     return settings
 
 
-def _validated(model: type[M], values: Mapping[str, Any], environ: Mapping[str, str]) -> M:
-    variables = {path: name for streams in (False, True) for name, path in _variables(environ, streams=streams)}
+def _with_environment(
+    given: Mapping[str, Any], environ: Mapping[str, str], *, streams: bool
+) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
+    """What is given with the environment over it, and the variables that took part, by the paths they set."""
+    merged = _overlaid(given, _environment(environ, streams=streams))
+    variables = {path: name for name, path in _variables(environ, streams=streams)}
+    for (section, engine), names in _KEY_VARIABLES.items():
+        path = (section, "api_key")
+        name = next((name for name in names if environ.get(name)), None)
+        options = merged.get(section)
+        if name and path not in variables and isinstance(options, Mapping) and options.get("engine") == engine:
+            merged[section] = {**options, "api_key": environ[name]}
+            variables[path] = name
+    return merged, variables
+
+
+def _validated(model: type[M], values: Mapping[str, Any], variables: Mapping[tuple[str, ...], str]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -46,6 +46,8 @@ class Connection:
         self.stream_id = stream_id
         self.worker_id = worker_id
         self.session: Session | None = None
+        self.opened_unix_s = 0.0
+        """When the session opened."""
         self.binary = False
         """Whether the last fragment came as binary."""
         self._closer = closer

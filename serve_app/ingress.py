@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import httpx
 import ray
+from ray import serve
 from ray.serve import metrics
 from ray.serve.handle import DeploymentHandle
 
@@ -29,6 +30,7 @@ log = get_logger(__name__)
 MODELS = ("Asr", "Translation", "Tts")
 WATCH_PERIOD_S = 5.0
 WATCH_PERIOD_STARTING_S = 0.5
+BROADCAST_TIMEOUT_S = 5.0
 ABILITIES_WAIT_S = 5.0
 """How long a `stream:init` waits for models that are still loading; shorter than a worker waits for its answer."""
 
@@ -64,11 +66,14 @@ class Ingress:
         self._capabilities: dict[str, Any] = {}
         self._known = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
+        self._replicas: DeploymentHandle[Any] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self._sockets = SocketServer(
             self._dub,
             self._abilities,
             lambda: self._limits,
             StreamMetrics(cast("Instruments", metrics)),
+            self._tell_replicas,
             ping_interval_s=config.ping_interval_s,
             ping_timeout_s=config.ping_timeout_s,
             max_fragment_bytes=config.max_fragment_bytes,
@@ -89,6 +94,25 @@ class Ingress:
             log.info("draining", streams=self._sockets.streams)
             self._sockets.drain()
         self._sockets.draining = self._user_config.draining
+
+    async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+        """Called by the replica on which a stream has opened: a worker that restarted may have left it here."""
+        self._sockets.let_go(stream_id, session_id, opened_unix_s)
+
+    def _tell_replicas(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+        telling = asyncio.create_task(self._broadcast(stream_id, session_id, opened_unix_s))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _broadcast(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+        try:
+            if self._replicas is None:
+                application = serve.get_replica_context().app_name
+                self._replicas = serve.get_deployment_handle("Ingress", app_name=application)
+            told = self._replicas.broadcast("let_go", stream_id, session_id, opened_unix_s)
+            await asyncio.wait_for(told.results_async(), BROADCAST_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - the stream is open here whatever Ray raises
+            log.warning("replicas_not_told", stream_id=stream_id, error=f"{type(error).__name__}: {error}"[:500])
 
     async def _dub(self, settings: StreamSettings, submit: Submit, running: Callable[[Stage], None]) -> Outcome:
         abilities = await self._abilities()

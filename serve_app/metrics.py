@@ -110,7 +110,7 @@ class StreamMetrics:
 
     def observe(self, effect: Effect) -> None:
         """Count what an effect tells; most tell nothing."""
-        if not isinstance(effect, Emit):
+        if not isinstance(effect, Emit) or effect.again:
             return
         match effect.event:
             case FragmentProcessed() as result:

@@ -72,8 +72,14 @@ class Observer(Protocol):
         """Streams open and fragments in flight on this ingress replica."""
 
 
+Opened = Callable[[str, str, float], None]
+"""Told a stream's id, its session and the Unix time in seconds when it opened here."""
 Dub = Callable[[StreamSettings, Submit, Callable[[Stage], None]], Awaitable[Outcome]]
 """Takes a fragment through the models; the last argument is told each stage that starts."""
+
+
+def _nobody(stream_id: str, session_id: str, opened_unix_s: float) -> None:
+    """There is no other replica to tell."""
 
 
 class SocketServer:
@@ -84,6 +90,7 @@ class SocketServer:
         abilities: what the models can do; may wait for them to come up.
         limits: thresholds in force right now.
         observer: metrics.
+        opened: told every stream that opens, so that other ingress replicas let go of it.
         ping_interval_s: between two pings.
         ping_timeout_s: for the pong.
         max_fragment_bytes: largest decoded fragment.
@@ -95,6 +102,7 @@ class SocketServer:
         abilities: Callable[[], Awaitable[Abilities]],
         limits: Callable[[], StreamLimits],
         observer: Observer,
+        opened: Opened = _nobody,
         *,
         ping_interval_s: float = 25,
         ping_timeout_s: float = 10,
@@ -104,6 +112,7 @@ class SocketServer:
         self._abilities = abilities
         self._limits = limits
         self._observer = observer
+        self._opened = opened
         self._max_fragment_bytes = max_fragment_bytes
         self._connections: dict[str, Connection] = {}
         self._streams: dict[str, Connection] = {}
@@ -251,7 +260,9 @@ class SocketServer:
         self._take_over(connection, settings.stream_id)
         connection.stay()
         connection.session = Session(settings, self._limits())
+        connection.opened_unix_s = time.time()
         self._streams[settings.stream_id] = connection
+        self._opened(settings.stream_id, settings.session_id, connection.opened_unix_s)
         log.info(
             "stream_opened",
             stream_id=settings.stream_id,
@@ -270,7 +281,19 @@ class SocketServer:
     def _take_over(self, connection: Connection, stream_id: str) -> None:
         """A stream of this name that is live on another connection ends there."""
         other = self._streams.get(stream_id)
-        if other is not None and other is not connection and other.session is not None:
+        if other is not None and other is not connection:
+            self._replace(other, stream_id)
+
+    def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+        """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
+        other = self._streams.get(stream_id)
+        if other is not None and other.session is not None:
+            own = (other.opened_unix_s, other.session.settings.session_id)
+            if own < (opened_unix_s, session_id):
+                self._replace(other, stream_id)
+
+    def _replace(self, other: Connection, stream_id: str) -> None:
+        if other.session is not None:
             log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
             self._perform(other, other.session.replace())
             self._forget(other)

@@ -216,7 +216,7 @@ class Session:
         self._order.skip(fragment.sequence_number)
         queued = notices.queued(self.settings, fragment, self.in_flight, now)
         result = past.result.model_copy(update={"sequence_number": fragment.sequence_number})
-        return [Emit(queued), Emit(result), *self._release(now)]
+        return [Emit(queued), Emit(result, again=True), *self._release(now)]
 
     def _take(self, fragment: Fragment, past: Undone | None, now: float) -> list[Effect]:
         if self._in_flight.full:

@@ -92,6 +92,8 @@ class Emit:
     """Send an event to the stream's worker."""
 
     event: ServerEvent
+    again: bool = False
+    """A kept result that goes out once more; it was counted the first time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,3 +80,18 @@ async def test_echo_gives_a_worker_its_own_audio_back(server):
         result = (await worker.wait_results(1))[0]
     assert result["status"] == "success"
     assert result["metadata"]["tts_model"] == "echo"
+
+
+async def test_a_restarted_worker_takes_its_stream_over_whichever_replica_it_meets(server):
+    """Sockets spread over both replicas, so among several pairs old and new meet different ones."""
+    audio = clips.adts_fragments(MS)[0]
+    for number in range(6):
+        async with Worker(server.url, reconnection=True) as old, Worker(server.url) as new:
+            await old.init(f"takeover-{number}")
+            await new.init(f"takeover-{number}")
+            error = await old.wait_error("SESSION_REPLACED")
+            assert error["severity"] == "fatal"
+            await old.wait(lambda old=old: old.disconnects)
+            await new.send(0, audio, audio__duration_ms=MS)
+            assert (await new.wait_results(1))[0]["status"] == "success"
+            assert new.errors == []

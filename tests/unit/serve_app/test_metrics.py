@@ -172,6 +172,13 @@ def test_other_effects_count_nothing(effect, registry, metrics):
     assert {name: made.values for name, made in registry.made.items()} == before
 
 
+def test_a_kept_result_that_is_sent_again_is_counted_once(registry, metrics):
+    first = result(OUTCOME)
+    metrics.observe(first)
+    metrics.observe(replace(first, again=True))
+    assert len(registry.values("sts_fragment_processing_seconds")) == 1
+
+
 def test_gpus_are_told_by_their_uuid(registry):
     GpuMetrics(registry).sample("GPU-1", 75.0, 1024)
     assert registry.values("sts_gpu_utilization_percent") == [(75.0, {"gpu": "GPU-1"})]

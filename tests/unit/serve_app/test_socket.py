@@ -611,6 +611,29 @@ async def test_another_connection_takes_a_stream_over(workers, server):
     assert not old.sio.connected
 
 
+async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(worker, server):
+    await worker.open()
+    session = server.sockets._streams["radio"].session.settings.session_id
+    opened_unix_s = server.sockets._streams["radio"].opened_unix_s
+    server.sockets.let_go("radio", session, opened_unix_s)
+    server.sockets.let_go("radio", "older", opened_unix_s - 1)
+    server.sockets.let_go("jazz", "newer", opened_unix_s + 1)
+    await worker.works(0)
+    server.sockets.let_go("radio", "newer", opened_unix_s + 1)
+    assert (await worker.error())["code"] == "SESSION_REPLACED"
+    assert await within(worker.disconnected.get()) == "server disconnect"
+
+
+async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
+    told = []
+    server.sockets._opened = lambda *opened: told.append(opened)
+    await worker.open()
+    [(stream_id, session_id, opened_unix_s)] = told
+    connection = server.sockets._streams["radio"]
+    assert (stream_id, session_id) == ("radio", connection.session.settings.session_id)
+    assert opened_unix_s == connection.opened_unix_s
+
+
 async def test_a_disconnect_cancels_the_pipelines(worker, server):
     server.dub.hold.add("radio")
     await worker.open()

@@ -1,0 +1,1 @@
+"""Measurements: each prints a table and leaves its figures in bench/results/."""
