@@ -122,6 +122,7 @@ class Ingress:
             deadline=submit.deadline,
             fallback_mode=self._limits.fallback_mode,
             wants_original=abilities.tts.wants_original,
+            said=submit.said,
             running=running,
             clock=asyncio.get_running_loop().time,
         )

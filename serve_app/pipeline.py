@@ -19,6 +19,7 @@ from deployments.contracts import (
     Translation,
 )
 from deployments.errors import DeadlineExceeded, Stage, StageError
+from serve_app.stream.said import Said
 from serve_app.stream.values import FallbackMode, Fragment, Outcome, StreamSettings
 
 
@@ -49,6 +50,8 @@ class Job:
     fallback_mode: FallbackMode
     wants_original: bool
     """Whether the voice is an engine that needs the worker's own audio."""
+    said: Said
+    """What the stream said before; the transcript is noted there."""
     running: Callable[[Stage], None]
     """Told when a stage starts."""
     clock: Callable[[], float]
@@ -63,6 +66,7 @@ async def dub(job: Job, stages: Stages) -> Outcome:
     try:
         transcript = await _transcribe(job, stages)
         outcome = replace(outcome, transcript=transcript)
+        job.said.note(job.fragment.sequence_number, transcript.recognition.text)
         if not transcript.recognition.text:
             return replace(outcome, speech=await _fill(job, transcript, stages))
         translation = await _translate(job, transcript, stages)
@@ -92,7 +96,7 @@ async def _translate(job: Job, transcript: Transcript, stages: Stages) -> Transl
         source_language=job.settings.source_language,
         target_language=job.settings.target_language,
         hints=job.settings.hints,
-        context="",
+        context=job.said.before(job.fragment.sequence_number),
         budget_ms=_enter(job, Stage.TRANSLATION),
     )
     return await stages.translate(request)

@@ -15,6 +15,7 @@ from serve_app.stream.backpressure import InFlight, Level
 from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
 from serve_app.stream.results import original_duration_ms, present
+from serve_app.stream.said import Said
 from serve_app.stream.statistics import Statistics
 from serve_app.stream.timeline import Timeline
 from serve_app.stream.values import (
@@ -50,6 +51,7 @@ class Session:
         self._history = History()
         self._statistics = Statistics()
         self._timeline = Timeline(settings.chunk_duration_ms)
+        self._said = Said()
 
     # --- what can be asked --------------------------------------------------------------------------------------
 
@@ -232,7 +234,12 @@ class Session:
             start_ms=past.start_ms if past else None,
         )
         told = self._told(self._in_flight.enter())
-        return [Emit(queued), *told, Submit(attempt.ticket, fragment, attempt.deadline), *self._release(now)]
+        return [
+            Emit(queued),
+            *told,
+            Submit(attempt.ticket, fragment, attempt.deadline, self._said),
+            *self._release(now),
+        ]
 
     def _refuse(self, code: ErrorCode, message: str, fragment: Fragment, now: float) -> list[Effect]:
         return self.refuse(

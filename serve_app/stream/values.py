@@ -1,11 +1,12 @@
 """What goes into a session and what comes out of it. PURE."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
 from deployments.errors import StageError
 from serve_app.protocol import ServerEvent
+from serve_app.stream.said import Said
 
 FallbackMode: TypeAlias = Literal["silence", "original"]
 NORMAL_CLOSURE = 1000
@@ -105,6 +106,8 @@ class Submit:
     fragment: Fragment
     deadline: float
     """On the clock of `now`, in seconds."""
+    said: Said = field(default_factory=Said, compare=False, repr=False)
+    """The stream's, shared by its attempts: the pipeline notes transcripts there and reads the context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 from deployments.contracts import EncodedAudio, FillRequest, FragmentRef
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, Stage, SynthesisFailed
 from serve_app.pipeline import Job, dub
+from serve_app.stream.said import Said
 from tests.unit.serve_app.scripted import FRAGMENT, M4A, SETTINGS, SPEECH, TRANSLATION, transcript
 
 FILLED = replace(SPEECH, audio=EncodedAudio(b"silence", M4A))
@@ -69,9 +70,19 @@ def job(stages, ran) -> Job:
         deadline=108.0,
         fallback_mode="silence",
         wants_original=False,
+        said=Said(),
         running=ran.append,
         clock=lambda: stages.now,
     )
+
+
+async def test_translation_hears_what_the_stream_said_before_and_the_transcript_is_noted(job, stages):
+    job = replace(job, fragment=replace(job.fragment, sequence_number=5))
+    job.said.note(4, "said before")
+    job.said.note(6, "said later")
+    await dub(job, stages)
+    assert stages.requests["translate"].context == "said before"
+    assert job.said.before(6) == "said before hello"
 
 
 async def test_the_whole_way(job, stages, ran):
