@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deployments.translation.apertium import ApertiumOptions
+from deployments.translation.deepl import DeepLOptions
 from deployments.translation.fake import FakeTranslationOptions
 
-TranslationOptions = Annotated[ApertiumOptions | FakeTranslationOptions, Field(discriminator="engine")]
+TranslationOptions = Annotated[ApertiumOptions | DeepLOptions | FakeTranslationOptions, Field(discriminator="engine")]

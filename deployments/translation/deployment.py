@@ -1,13 +1,15 @@
 """The Translation deployment. A plain class; Ray is put around it in `serve_app.app`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from deployments import contracts
 from deployments.contracts import TranslateRequest, TranslationCapabilities, TranslationEngine
-from deployments.errors import InvalidText, Stage, StageError, UnsupportedLanguage
+from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
+from deployments.translation.gathering import Batching, Gatherer
 from deployments.worker import WorkerThreads
 
 MAX_TEXT_BYTES = 128 * 1024
@@ -16,11 +18,17 @@ MAX_TEXT_BYTES = 128 * 1024
 logger = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    request: TranslateRequest
+    at_s: float
+
+
 class Translation:
     """One replica: one loaded engine.
 
     Args:
-        engine: not loaded yet.
+        engine: not loaded yet. One that is Batching gets the texts of several streams at once.
         concurrency: texts that may be translated at once.
         log_level: of the replica's process.
         clock: seconds, monotonic.
@@ -40,6 +48,8 @@ class Translation:
         self._health = Health()
         started_s = clock()
         engine.load()
+        self._batching = engine if isinstance(engine, Batching) else None
+        self._gatherer = Gatherer(self._run, self._batching.batch_limits) if self._batching is not None else None
         logger.info("translation_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
 
     async def translate(self, request: TranslateRequest) -> contracts.Translation:
@@ -53,7 +63,7 @@ class Translation:
         """
         with about(request.ref, Stage.TRANSLATION):
             try:
-                translation = await self._threads.run(lambda: self._translate(request), request.budget_ms)
+                translation = await self._translated(_Arrived(request, self._clock()))
             except StageError as error:
                 self._health.failed(error)
                 logger.warning("translation_failed", code=error.code)
@@ -62,8 +72,16 @@ class Translation:
             logger.info("translated", elapsed_ms=translation.elapsed_ms, n_characters=len(translation.text))
             return translation
 
-    def _translate(self, request: TranslateRequest) -> contracts.Translation:
-        started_s = self._clock()
+    async def _translated(self, arrived: _Arrived) -> contracts.Translation:
+        self._refuse_what_cannot_be(arrived.request)
+        if self._batching is not None and self._gatherer is not None:
+            return await self._gatherer.submit(self._batching.batch_key(arrived.request), arrived)
+        [translation] = await self._run([arrived])
+        if isinstance(translation, StageError):
+            raise translation
+        return translation
+
+    def _refuse_what_cannot_be(self, request: TranslateRequest) -> None:
         pairs = self._engine.pairs
         if pairs is not None and (request.source_language, request.target_language) not in pairs:
             pair = f"{request.source_language} to {request.target_language}"
@@ -71,19 +89,38 @@ class Translation:
         n_bytes = len(request.text.encode())
         if n_bytes > MAX_TEXT_BYTES:
             raise InvalidText(Stage.TRANSLATION, f"the text has {n_bytes} bytes, more than {MAX_TEXT_BYTES}")
-        [translated] = self._engine.translate([request])
-        if isinstance(translated, StageError):
-            raise translated
+
+    async def _run(self, batch: Sequence[_Arrived]) -> Sequence[contracts.Translation | StageError]:
+        """Translate several texts in one thread, each within what is left of its budget then."""
+        longest_ms = max(arrived.request.budget_ms for arrived in batch)
+        return await self._threads.run(lambda: self._translate(batch), longest_ms)
+
+    def _translate(self, batch: Sequence[_Arrived]) -> list[contracts.Translation | StageError]:
+        started_s = self._clock()
+        requests = [replace(a.request, budget_ms=a.request.budget_ms - _ms(started_s - a.at_s)) for a in batch]
+        timely = [request for request in requests if request.budget_ms > 0]
+        answers = iter(self._engine.translate(timely))
+        elapsed_ms = self._ms_since(started_s)
+        late = DeadlineExceeded(Stage.TRANSLATION, "the fragment's time ran out while it waited for a free slot")
+        return [
+            self._told(request, next(answers), elapsed_ms) if request.budget_ms > 0 else late for request in requests
+        ]
+
+    def _told(
+        self, request: TranslateRequest, answer: str | StageError, elapsed_ms: int
+    ) -> contracts.Translation | StageError:
+        if isinstance(answer, StageError):
+            return answer
         return contracts.Translation(
-            text=translated.strip(),
+            text=answer.strip(),
             source_language=request.source_language,
             target_language=request.target_language,
             model=self._engine.model,
-            elapsed_ms=self._ms_since(started_s),
+            elapsed_ms=elapsed_ms,
         )
 
     def _ms_since(self, started_s: float) -> int:
-        return round((self._clock() - started_s) * 1000)
+        return _ms(self._clock() - started_s)
 
     async def capabilities(self) -> TranslationCapabilities:
         """What streams may ask for."""
@@ -95,3 +132,7 @@ class Translation:
 
     def __del__(self) -> None:
         self._engine.close()
+
+
+def _ms(elapsed_s: float) -> int:
+    return round(elapsed_s * 1000)

@@ -6,13 +6,20 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from deployments.contracts import FragmentRef, TranslateRequest, TranslationEngine
 from deployments.translation import modes
 from deployments.translation.apertium import Apertium, ApertiumOptions
+from deployments.translation.deepl import DeepLOptions
 from deployments.translation.fake import FakeTranslationOptions
+from tests.support.deepl_stub import deepl_stub
 
-ENGINES = {"fake": FakeTranslationOptions(), "apertium": ApertiumOptions(engine="apertium", pairs=("en-es", "es-en"))}
+ENGINES = {
+    "fake": FakeTranslationOptions(),
+    "apertium": ApertiumOptions(engine="apertium", pairs=("en-es", "es-en")),
+    "deepl": DeepLOptions(engine="deepl", api_key=SecretStr("of-nobody")),
+}
 SPECIAL = "^$[]{}<>/@\\"
 
 
@@ -29,10 +36,14 @@ def apertium_is_missing() -> str:
 def engine(request: pytest.FixtureRequest) -> Iterator[TranslationEngine]:
     if request.param == "apertium" and (missing := apertium_is_missing()):
         pytest.skip(missing)
-    built = ENGINES[request.param].build()
-    built.load()
-    yield built
-    built.close()
+    with deepl_stub() as stub:
+        options = ENGINES[request.param]
+        if isinstance(options, DeepLOptions):
+            options = options.model_copy(update={"server_url": stub.url})
+        built = options.build()
+        built.load()
+        yield built
+        built.close()
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ async def test_requests_and_answers_cross_processes() -> None:
 
 
 async def test_elapsed_time_is_whole_milliseconds_of_work() -> None:
-    ticks = iter([0.0, 0.25, 1.0, 1.0016])
+    ticks = iter([0.0, 0.25, 0.5, 1.0, 1.0016])
     translation = Translation(FakeTranslationOptions().build(), clock=lambda: next(ticks))
 
     assert (await translation.translate(request())).elapsed_ms == 2
