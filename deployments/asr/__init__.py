@@ -7,7 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from deployments.asr.deployment import AsrUserConfig
 from deployments.asr.fake import FakeAsrOptions
 from deployments.asr.faster_whisper import FasterWhisperOptions
 
 AsrOptions = Annotated[FasterWhisperOptions | FakeAsrOptions, Field(discriminator="engine")]
+
+__all__ = ["AsrOptions", "AsrUserConfig"]

@@ -1,8 +1,17 @@
-"""The Asr deployment: decodes a fragment and recognises it. A plain class; Ray is put around it in `serve_app.app`."""
+"""The Asr deployment: decodes fragments and recognises them together.
+
+A plain class; Ray is put around it in `serve_app.app`.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.asr.gather import Gatherer
+from deployments.asr.running import RunningCalls
 from deployments.audio import codec
 from deployments.contracts import (
     AsrCapabilities,
@@ -21,12 +30,49 @@ from deployments.worker import WorkerThreads
 logger = get_logger(__name__)
 
 
+DECODE_THREADS = 4
+"""Fragments whose audio is decoded at once."""
+_ANY_BUDGET_MS = 1000
+"""The engine is called only when one of its threads is free."""
+
+
+class AsrUserConfig(BaseModel):
+    """The Asr deployment's `user_config`: applied without a restart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_batch_size: int = Field(default=1, ge=1, le=256)
+    """Fragments of all streams that may go through the model together; `max_ongoing_requests` must be higher."""
+    batch_wait_ms: int = Field(default=20, ge=0, le=1000)
+    """The longest that a fragment waits for another one that is being decoded, while the model is free."""
+    window_frames: int = Field(default=1500, gt=1000, le=3000, multiple_of=2)
+    """Mel frames (10 ms each) as which Whisper encodes fragments that fit in; at 1000 it repeats itself."""
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """An engine that works on windows."""
+
+    def use_window(self, frames: int) -> None:
+        """From the next call on, encode fragments that fit into so many mel frames (10 ms each) as so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A fragment ready for the engine."""
+
+    utterance: Utterance
+    duration_ms: int
+    audio_format: AudioFormat
+    elapsed_ms: int
+
+
 class Asr:
     """One replica: one loaded engine.
 
     Args:
         engine: not loaded yet.
-        concurrency: fragments that may compute at once.
+        concurrency: calls of the engine that may compute at once.
         log_level: of the replica's process.
         clock: seconds, monotonic.
     """
@@ -41,29 +87,38 @@ class Asr:
         configure_logs(log_level)
         self._engine = engine
         self._clock = clock
+        self._decoders = WorkerThreads(Stage.ASR, DECODE_THREADS)
         self._threads = WorkerThreads(Stage.ASR, concurrency)
+        self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
+        self._running = RunningCalls(clock=clock)
         started_s = clock()
         engine.load()
+        self.reconfigure({})
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
 
+    def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default."""
+        config = AsrUserConfig.model_validate(user_config)
+        if isinstance(self._engine, Windowed):
+            self._engine.use_window(config.window_frames)
+        self._gatherer.configure(config.max_batch_size, config.batch_wait_ms)
+
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
-        """Recognise one fragment.
+        """Recognise one fragment, in one call of the engine with those of other streams.
 
         Raises:
             UnsupportedLanguage: the engine does not hear the request's language.
             InvalidAudio, FragmentTooLarge: the audio can't be decoded.
-            DeadlineExceeded: no thread came free within the budget.
+            DeadlineExceeded: its turn did not come within the budget.
             GpuOutOfMemory, ModelFailed: the engine could not do it.
         """
         with about(request.ref, Stage.ASR):
             try:
-                transcript = await self._threads.run(lambda: self._transcribe(request), request.budget_ms)
+                transcript = await self._transcribe(request)
             except StageError as error:
-                self._health.failed(error)
                 logger.warning("transcription_failed", code=error.code)
                 raise
-            self._health.succeeded()
             logger.info(
                 "transcribed",
                 elapsed_ms=transcript.elapsed_ms,
@@ -72,25 +127,52 @@ class Asr:
             )
             return transcript
 
-    def _transcribe(self, request: TranscribeRequest) -> Transcript:
-        started_s = self._clock()
+    async def _transcribe(self, request: TranscribeRequest) -> Transcript:
         languages = self._engine.languages
         if languages is not None and request.language not in languages:
             raise UnsupportedLanguage(Stage.ASR, f"{self._engine.model} does not hear {request.language}")
+        decoded: list[_Decoded] = []
+
+        async def coming() -> Utterance:
+            decoded.append(await self._decoders.run(lambda: self._decode(request), request.budget_ms))
+            return decoded[0].utterance
+
+        recognition, elapsed_ms = await self._gatherer.submit(coming(), request.budget_ms)
+        return Transcript(
+            recognition=recognition,
+            duration_ms=decoded[0].duration_ms,
+            audio_format=decoded[0].audio_format,
+            model=self._engine.model,
+            elapsed_ms=decoded[0].elapsed_ms + elapsed_ms,
+        )
+
+    def _decode(self, request: TranscribeRequest) -> _Decoded:
+        started_s = self._clock()
         decoded = codec.decode(request.audio)
         utterance = Utterance(request.ref, codec.to_asr(decoded), request.language, request.hints)
-        [heard] = self._engine.transcribe([utterance])
-        match heard:
-            case StageError():
-                raise heard
-            case Recognition():
-                return Transcript(
-                    recognition=heard,
-                    duration_ms=decoded.duration_ms,
-                    audio_format=AudioFormat(request.audio.format.container, decoded.sample_rate_hz, decoded.channels),
-                    model=self._engine.model,
-                    elapsed_ms=self._ms_since(started_s),
-                )
+        audio_format = AudioFormat(request.audio.format.container, decoded.sample_rate_hz, decoded.channels)
+        return _Decoded(utterance, decoded.duration_ms, audio_format, self._ms_since(started_s))
+
+    async def _recognise(self, utterances: Sequence[Utterance]) -> list[tuple[Recognition, int] | StageError]:
+        """One call of the engine. With each answer, how many ms the call took."""
+
+        def call() -> tuple[list[Recognition | StageError], int]:
+            started_s = self._clock()
+            with self._running.one():
+                answers = self._engine.transcribe(utterances)
+            return answers, self._ms_since(started_s)
+
+        try:
+            answers, elapsed_ms = await self._threads.run(call, _ANY_BUDGET_MS)
+        except StageError as error:
+            self._health.failed(error)
+            raise
+        errors = [answer for answer in answers if isinstance(answer, StageError)]
+        if len(errors) < len(answers):
+            self._health.succeeded()
+        else:
+            self._health.failed(errors[0])
+        return [answer if isinstance(answer, StageError) else (answer, elapsed_ms) for answer in answers]
 
     def _ms_since(self, started_s: float) -> int:
         return round((self._clock() - started_s) * 1000)
@@ -102,3 +184,4 @@ class Asr:
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._health.check()
+        self._running.check()

@@ -5,7 +5,10 @@ faster-whisper, or given as a path.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,14 +16,17 @@ import numpy as np
 from pydantic import Field
 
 from deployments import embedded
-from deployments.contracts import ASR_RATE_HZ, AsrEngine, Recognition, Samples, Segment, Utterance, Word
+from deployments.asr.clips import Clip
+from deployments.asr.hearing import NO_SPEECH_LOG_PROBABILITY, NO_SPEECH_PROBABILITY, HeardSegment, to_segments
+from deployments.contracts import ASR_RATE_HZ, AsrEngine, FragmentRef, Recognition, Utterance
 from deployments.errors import GpuOutOfMemory, ModelFailed, Stage, StageError
+from deployments.logs import about, get_logger
 from deployments.options import EngineOptions
 
 if TYPE_CHECKING:
-    from faster_whisper.transcribe import Segment as WhisperSegment
+    from deployments.asr.whisper import BatchWhisper
 
-    from deployments.asr.whisper import ShortWindowWhisper
+logger = get_logger(__name__)
 
 EMBEDDED_SHA256 = {
     "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
@@ -34,12 +40,9 @@ MIN_NEW_TOKENS = 32
 MAX_NEW_TOKENS = 220
 """Whisper has room for 448 tokens, of which up to 227 are prompt."""
 
-NO_SPEECH_PROBABILITY = 0.6
-NO_SPEECH_LOG_PROBABILITY = -0.5
-"""Above the one and below the other Whisper guesses at words in a sound that it takes for no speech."""
-NO_SPEECH_COMPRESSION_RATIO = 2.4
-MAX_COMPRESSION_RATIO = 4.0
-"""Text that compresses better is Whisper repeating itself; real rhetoric was seen to reach 2.2."""
+CAREFUL_BEAM_SIZE = 5
+_FAILURES = (RuntimeError, ValueError, IndexError)
+"""CTranslate2 and ONNX Runtime know only the first; placing words in odd text has raised the others."""
 
 
 class FasterWhisperOptions(EngineOptions):
@@ -61,6 +64,12 @@ class FasterWhisperOptions(EngineOptions):
     word_timestamps: bool = True
     max_tokens_per_s: int = Field(default=16, ge=1)
     """What bounds the time that a fragment of junk can take. Fast speech needs about 6."""
+    prepare_threads: int = Field(default=4, ge=1, le=64)
+    """Fragments of one call that are gated and turned into mel features at once."""
+
+    def gate(self) -> dict[str, int] | None:
+        """Silero VAD's options; None: everything is heard."""
+        return {"min_silence_duration_ms": self.vad_min_silence_ms, "speech_pad_ms": 200} if self.vad else None
 
     def build(self) -> AsrEngine:
         """The engine, not loaded yet."""
@@ -68,12 +77,11 @@ class FasterWhisperOptions(EngineOptions):
 
 
 class FasterWhisper:
-    """Whisper. `concurrency` calls compute at once on one copy of the weights."""
+    """Whisper. `concurrency` calls compute at once on one copy of the weights, each on any number of fragments."""
 
     def __init__(self, options: FasterWhisperOptions) -> None:
         self._options = options
         self._languages: frozenset[str] = frozenset()
-        self._whisper: ShortWindowWhisper | None = None
 
     @property
     def model(self) -> str:
@@ -88,60 +96,145 @@ class FasterWhisper:
 
     def load(self) -> None:
         """Load the model, and run it once, since the first call is the slowest."""
-        from deployments.asr.whisper import ShortWindowWhisper  # noqa: PLC0415  loads CTranslate2
+        from deployments.asr.whisper import BatchWhisper  # noqa: PLC0415  loads CTranslate2
 
-        self._whisper = ShortWindowWhisper(
-            _embedded_model() if self._options.model == "embedded" else self._options.model,
-            device=self._options.device,
-            compute_type=self._options.compute_type,
-            cpu_threads=self._options.cpu_threads,
-            num_workers=self._options.concurrency,
+        options = self._options
+        model = BatchWhisper(
+            _embedded_model() if options.model == "embedded" else options.model,
+            beam_size=options.beam_size,
+            word_timestamps=options.word_timestamps,
+            gate=options.gate(),
+            device=options.device,
+            compute_type=options.compute_type,
+            cpu_threads=options.cpu_threads,
+            num_workers=options.concurrency,
         )
-        self._languages = frozenset(self._whisper.supported_languages)
-        second = np.zeros(ASR_RATE_HZ, np.float32)
-        list(self._hear(second, language="en", hints=(), vad=False))
-        list(self._hear(second, language="en", hints=(), vad=True))
+        self.attach(model)
+        noise = np.random.default_rng(0).normal(0.0, 0.1, ASR_RATE_HZ).astype(np.float32)
+        self._together([Utterance(FragmentRef("", "", 0), noise, "en")] * 2)  # the gate
+        list(model.transcribe(noise, language="en", max_new_tokens=1)[0])
+
+    def attach(self, whisper: "BatchWhisper") -> None:
+        """Use a model that is loaded."""
+        self._whisper = whisper
+        self._languages = frozenset(whisper.supported_languages)
+        self._use = _Use()
+        self._preparers = ThreadPoolExecutor(self._options.prepare_threads, thread_name_prefix="livedub-asr-prepare")
+
+    def use_window(self, frames: int) -> None:
+        """From the next call on, encode fragments that fit into so many mel frames (10 ms each) as so many."""
+        self._whisper.window_frames = frames
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
-        """Recognise one after the other."""
-        return [self._transcribe(utterance) for utterance in utterances]
+        """Recognise all in as few calls of the model as can be.
 
-    def _transcribe(self, utterance: Utterance) -> Recognition | StageError:
-        if not len(utterance.samples):
-            return Recognition((), utterance.language)
+        Fragments share a call when their prompts are equally long: those without hints, and those with the same ones.
+        When a call fails, its fragments are tried one by one, so that one can't fail the others.
+        """
+        answers: list[Recognition | StageError] = [Recognition((), utterance.language) for utterance in utterances]
+        spoken = [index for index, utterance in enumerate(utterances) if len(utterance.samples)]
+        heard = self._together([utterances[index] for index in spoken])
+        for index, answer in zip(spoken, heard, strict=True):
+            answers[index] = answer
+        return answers
+
+    def _together(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
+        if not utterances:
+            return []
+        clips = [self._clip(utterance) for utterance in utterances]
         try:
-            heard = list(self._hear(utterance.samples, utterance.language, utterance.hints, vad=self._options.vad))
-        except RuntimeError as error:  # CTranslate2 and ONNX Runtime know no other
-            if "out of memory" in str(error).lower():
-                return GpuOutOfMemory(Stage.ASR, "the device has no memory left for the fragment")
-            return ModelFailed(Stage.ASR, f"{type(error).__name__}: {error}"[:500])
-        duration_ms = round(len(utterance.samples) * 1000 / ASR_RATE_HZ)
-        return Recognition(tuple(_segments(heard, duration_ms)), utterance.language)
+            with self._use.one():
+                hearings = self._whisper.hear(clips, self._preparers if len(clips) > 1 else None)
+        except _FAILURES as error:
+            failure = self._failure(error)
+        else:
+            return [
+                self._with_care(utterance, hearing.clip)
+                if hearing.doubtful
+                else _recognition(utterance, self._whisper.told(hearing))
+                for utterance, hearing in zip(utterances, hearings, strict=True)
+            ]
+        if len(utterances) == 1:
+            return [failure]
+        logger.warning("batch_failed", stage=str(Stage.ASR), code=failure.code, n_fragments=len(utterances))
+        half = len(utterances) // 2
+        return [*self._together(utterances[:half]), *self._together(utterances[half:])]
 
-    def _hear(
-        self, samples: Samples, language: str, hints: tuple[str, ...], *, vad: bool
-    ) -> Iterable["WhisperSegment"]:
-        """Segments as Whisper has them. With no speech left by the VAD neither encoder nor decoder runs."""
-        if self._whisper is None:
-            raise RuntimeError("transcribe was called before load")
-        max_new_tokens = math.ceil(len(samples) / ASR_RATE_HZ * self._options.max_tokens_per_s)
-        segments: Iterable[WhisperSegment]
-        segments, _ = self._whisper.transcribe(
-            samples,
-            language=language,
-            beam_size=self._options.beam_size,
-            temperature=0.0,
-            no_speech_threshold=NO_SPEECH_PROBABILITY,
-            log_prob_threshold=NO_SPEECH_LOG_PROBABILITY,
-            condition_on_previous_text=False,
-            vad_filter=vad,
-            vad_parameters={"min_silence_duration_ms": self._options.vad_min_silence_ms, "speech_pad_ms": 200},
-            word_timestamps=self._options.word_timestamps,
+    def _with_care(self, utterance: Utterance, clip: Clip) -> Recognition | StageError:
+        """Hear one fragment alone in Whisper's full window, where it repeats itself and guesses less."""
+        with about(utterance.ref, Stage.ASR):
+            logger.info("heard_with_care")
+        try:
+            with self._use.one():
+                segments, _ = self._whisper.transcribe(
+                    clip.samples,
+                    language=clip.language,
+                    beam_size=max(self._options.beam_size, CAREFUL_BEAM_SIZE),
+                    temperature=0.0,
+                    no_speech_threshold=NO_SPEECH_PROBABILITY,
+                    log_prob_threshold=NO_SPEECH_LOG_PROBABILITY,
+                    condition_on_previous_text=False,
+                    vad_filter=self._options.vad,
+                    vad_parameters=self._options.gate(),
+                    word_timestamps=self._options.word_timestamps,
+                    max_new_tokens=clip.max_new_tokens,
+                    # Not initial_prompt: that reaches only the first 30 s.
+                    hotwords=clip.hints or None,
+                )
+                return _recognition(utterance, segments)
+        except _FAILURES as error:
+            return self._failure(error)
+
+    def _clip(self, utterance: Utterance) -> Clip:
+        max_new_tokens = math.ceil(len(utterance.samples) / ASR_RATE_HZ * self._options.max_tokens_per_s)
+        return Clip(
+            samples=utterance.samples,
+            language=utterance.language,
+            hints=", ".join(utterance.hints),
             max_new_tokens=min(max(max_new_tokens, MIN_NEW_TOKENS), MAX_NEW_TOKENS),
-            # Not initial_prompt: that reaches only the first 30 s.
-            hotwords=", ".join(hints) or None,
         )
-        return segments
+
+    def _failure(self, error: Exception) -> StageError:
+        """What to tell of an error. Where memory ran out, the device's caches are emptied if no other call needs it."""
+        if "out of memory" not in str(error).lower():
+            return ModelFailed(Stage.ASR, f"{type(error).__name__}: {error}"[:500])
+        with self._use.alone() as alone:
+            if alone:
+                try:
+                    self._whisper.release_memory()
+                except RuntimeError as again:  # then calls fail until the replica is replaced
+                    logger.error("memory_not_released", stage=str(Stage.ASR), error=str(again)[:500])  # noqa: TRY400
+        return GpuOutOfMemory(Stage.ASR, "the device has no memory left for the fragment")
+
+
+class _Use:
+    """The calls under way on one model."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A call, for as long as this is open."""
+        with self._lock:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no call is under way; none begins while this is open."""
+        with self._lock:
+            yield not self._running
+
+
+def _recognition(utterance: Utterance, heard: Iterable[HeardSegment]) -> Recognition:
+    duration_ms = round(len(utterance.samples) * 1000 / ASR_RATE_HZ)
+    return Recognition(tuple(to_segments(heard, duration_ms)), utterance.language)
 
 
 def _embedded_model() -> str:
@@ -151,37 +244,3 @@ def _embedded_model() -> str:
     for name, sha256 in EMBEDDED_SHA256.items():
         embedded.verify(directory / name, sha256)
     return str(directory)
-
-
-def _segments(heard: Iterable["WhisperSegment"], duration_ms: int) -> Iterable[Segment]:
-    """Ours from Whisper's: without hallucinations, in order, within the fragment."""
-    not_before_ms = 0
-    for segment in heard:
-        if _is_hallucination(segment):
-            continue
-        start_ms, end_ms = _span(segment.start, segment.end, not_before_ms, duration_ms)
-        words = []
-        word_not_before_ms = start_ms
-        for word in segment.words or ():
-            word_start_ms, word_end_ms = _span(word.start, word.end, word_not_before_ms, end_ms)
-            words.append(Word(word.word.strip(), word_start_ms, word_end_ms, _probability(word.probability)))
-            word_not_before_ms = word_end_ms
-        confidence = _probability(math.exp(segment.avg_logprob))
-        yield Segment(segment.text.strip(), start_ms, end_ms, confidence, tuple(words))
-        not_before_ms = end_ms
-
-
-def _is_hallucination(segment: "WhisperSegment") -> bool:
-    no_speech = segment.no_speech_prob > NO_SPEECH_PROBABILITY
-    max_compression_ratio = NO_SPEECH_COMPRESSION_RATIO if no_speech else MAX_COMPRESSION_RATIO
-    return segment.compression_ratio > max_compression_ratio or not any(map(str.isalnum, segment.text))
-
-
-def _span(start_s: float, end_s: float, not_before_ms: int, not_after_ms: int) -> tuple[int, int]:
-    """Start and end in ms, moved into the bounds."""
-    start_ms = min(max(round(start_s * 1000), not_before_ms), not_after_ms)
-    return start_ms, min(max(round(end_s * 1000), start_ms), not_after_ms)
-
-
-def _probability(value: float) -> float:
-    return min(max(float(value), 0.0), 1.0)

@@ -1,23 +1,28 @@
 """The Asr deployment decodes, recognises, measures, and tells every failure by its code."""
 
+import asyncio
 import io
 import json
 import logging
 import pickle
+import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
-from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, Recognition, TranscribeRequest
+from deployments.asr.running import WEDGED_AFTER_S
+from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, Recognition, TranscribeRequest, Utterance
 from deployments.errors import (
     DeadlineExceeded,
     GpuOutOfMemory,
     InvalidAudio,
     ModelFailed,
+    Stage,
     StageError,
     UnsupportedLanguage,
 )
@@ -39,9 +44,12 @@ def wav(duration_ms: int = 500, rate_hz: int = 22_050, channels: int = 2, level:
     return file.getvalue()
 
 
-def request(data: bytes | None = None, *, language: str = "en", budget_ms: int = 5000) -> TranscribeRequest:
+def request(
+    data: bytes | None = None, *, language: str = "en", budget_ms: int = 5000, sequence_number: int = 7
+) -> TranscribeRequest:
     audio = EncodedAudio(wav() if data is None else data, AudioFormat("wav", 48_000, 1))
-    return TranscribeRequest(FragmentRef("radio", "f-7", 7), audio, language, (), budget_ms)
+    ref = FragmentRef("radio", f"f-{sequence_number}", sequence_number)
+    return TranscribeRequest(ref, audio, language, (), budget_ms)
 
 
 class OnlyEnglish:
@@ -54,6 +62,38 @@ class OnlyEnglish:
         self._fake = FakeAsrOptions().build()
         self.load = self._fake.load
         self.transcribe = self._fake.transcribe
+
+
+class Held:
+    """An engine that notes who shares its calls, each of which lasts until the test ends it."""
+
+    model = "held"
+    languages: frozenset[str] | None = None
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.windows: list[int] = []
+        self.begun = threading.Semaphore(0)
+        self.ended = threading.Semaphore(0)
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def use_window(self, frames: int) -> None:
+        self.windows.append(frames)
+
+    def transcribe(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
+        self.calls.append([utterance.ref.sequence_number for utterance in utterances])
+        self.begun.release()
+        self.ended.acquire()
+        errors: dict[int, StageError] = {13: ModelFailed(Stage.ASR, "unlucky")}
+        return [
+            errors.get(utterance.ref.sequence_number, Recognition((), utterance.language)) for utterance in utterances
+        ]
+
+    async def begin(self) -> None:
+        """Wait for the next call to begin."""
+        await asyncio.get_running_loop().run_in_executor(None, self.begun.acquire)
 
 
 @pytest.fixture
@@ -98,11 +138,11 @@ async def test_requests_and_answers_cross_processes() -> None:
     assert pickle.loads(pickle.dumps(transcript)) == transcript  # noqa: S301
 
 
-async def test_elapsed_time_is_whole_milliseconds_of_work() -> None:
-    ticks = iter([0.0, 0.25, 1.0, 1.1237])
+async def test_elapsed_time_is_whole_milliseconds_of_decoding_and_recognising_without_the_wait_between() -> None:
+    ticks = iter([0.0, 0.25, 1.0, 1.1237, 7.0, 7.0, 7.5])
     transcript = await Asr(FakeAsrOptions().build(), clock=lambda: next(ticks)).transcribe(request())
 
-    assert transcript.elapsed_ms == 124
+    assert transcript.elapsed_ms == 624
     assert isinstance(transcript.elapsed_ms, int)
 
 
@@ -138,6 +178,69 @@ async def test_a_model_that_always_fails_makes_the_replica_unhealthy() -> None:
 
     with pytest.raises(RuntimeError):
         asr.check_health()
+
+
+async def test_a_call_that_hangs_makes_the_replica_unhealthy() -> None:
+    now_s = 0.0
+    engine = Held()
+    asr = Asr(engine, clock=lambda: now_s)
+    call = asyncio.create_task(asr.transcribe(request()))
+    await engine.begin()
+    asr.check_health()
+    now_s = WEDGED_AFTER_S + 1
+    with pytest.raises(RuntimeError, match="has been running for 61 s"):
+        asr.check_health()
+    engine.ended.release()
+    await call
+
+    asr.check_health()
+
+
+async def test_fragments_that_wait_share_one_call_in_which_each_has_its_own_fate() -> None:
+    engine = Held()
+    asr = Asr(engine)
+    asr.reconfigure({"max_batch_size": 8})
+    first = asyncio.create_task(asr.transcribe(request(sequence_number=1)))
+    await engine.begin()
+    bad = asyncio.create_task(asr.transcribe(request(b"this is not a recording", sequence_number=2)))
+    others = [asyncio.create_task(asr.transcribe(request(sequence_number=number))) for number in (12, 13, 14)]
+    with pytest.raises(InvalidAudio):
+        await bad
+    while asr._gatherer.n_waiting < 3:
+        await asyncio.sleep(0)
+    engine.ended.release(2)
+    answers = await asyncio.gather(first, *others, return_exceptions=True)
+
+    assert [sorted(call) for call in engine.calls] == [[1], [12, 13, 14]]
+    assert [type(answer).__name__ for answer in answers] == ["Transcript", "Transcript", "ModelFailed", "Transcript"]
+    asr.check_health()
+
+
+async def test_one_at_a_time_is_the_default() -> None:
+    engine = Held()
+    asr = Asr(engine)
+    calls = [asyncio.create_task(asr.transcribe(request(sequence_number=number))) for number in range(3)]
+    engine.ended.release(3)
+    await asyncio.gather(*calls)
+
+    assert [len(call) for call in engine.calls] == [1, 1, 1]
+
+
+async def test_a_changed_user_config_reaches_the_engine_and_what_is_left_out_goes_back_to_its_default() -> None:
+    engine = Held()
+    asr = Asr(engine)
+    asr.reconfigure({"max_batch_size": 8, "window_frames": 2000})
+    asr.reconfigure({"max_batch_size": 8})
+
+    assert engine.windows == [1500, 2000, 1500]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_batch_size": 0}, {"batch_wait_ms": -1}, {"window_frames": 1000}, {"window_frames": 1501}, {"a": 1}]
+)
+def test_a_wrong_user_config_is_refused_naming_the_field(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Asr(FakeAsrOptions().build()).reconfigure(wrong)
 
 
 async def test_capabilities_tell_model_and_languages() -> None:

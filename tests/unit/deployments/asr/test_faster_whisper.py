@@ -1,7 +1,9 @@
-"""What faster-whisper hears is checked, bounded and told in our terms."""
+"""Fragments share calls of the model and not their failures; what goes in is bounded."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,123 +11,177 @@ from pydantic import TypeAdapter, ValidationError
 
 from deployments import embedded
 from deployments.asr import AsrOptions
+from deployments.asr.clips import Clip
 from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions, _embedded_model
 from deployments.contracts import FragmentRef, Recognition, Utterance
-from deployments.errors import GpuOutOfMemory, ModelFailed
-
-
-def heard(text: str = " Hello there.", start: float = 0.1, end: float = 0.9, **fields: Any) -> SimpleNamespace:
-    values = {"avg_logprob": -0.1, "compression_ratio": 1.0, "no_speech_prob": 0.1, "words": None} | fields
-    return SimpleNamespace(text=text, start=start, end=end, **values)
+from deployments.errors import StageError
 
 
 class Whisper:
-    """Hears what it is told, as faster-whisper's model would."""
+    """Hears what it is told, as BatchWhisper would. Samples that are `poison` fail whoever is in one call with them."""
 
-    def __init__(self, *answers: list[SimpleNamespace] | Exception) -> None:
-        self.answers = list(answers)
-        self.asked: list[dict[str, Any]] = []
+    supported_languages = ("en", "es")
+    window_frames = 1500
+
+    def __init__(self, *segments: SimpleNamespace, poison: float = 0.0, error: Exception | None = None) -> None:
+        self.segments = list(segments)
+        self.poison = poison
+        self.error = error
+        self.doubtful = False
+        self.heard: list[list[Clip]] = []
+        self.with_care: list[dict[str, Any]] = []
+        self.released = 0
+
+    def hear(self, clips: Sequence[Clip], preparers: ThreadPoolExecutor | None = None) -> list[SimpleNamespace]:
+        self.heard.append(list(clips))
+        if self.error and any(clip.samples[0] == self.poison for clip in clips):
+            raise self.error
+        return [SimpleNamespace(clip=clip, doubtful=self.doubtful) for clip in clips]
+
+    def told(self, hearing: SimpleNamespace) -> list[SimpleNamespace]:
+        return self.segments
 
     def transcribe(self, samples: Any, **options: Any) -> tuple[list[SimpleNamespace], None]:
-        self.asked.append(options)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer, None
+        self.with_care.append(options)
+        if self.error:
+            raise self.error
+        return self.segments, None
+
+    def release_memory(self) -> None:
+        self.released += 1
 
 
-def utterance(duration_s: float = 1.0, hints: tuple[str, ...] = ()) -> Utterance:
-    return Utterance(FragmentRef("radio", "f", 1), np.ones(round(16_000 * duration_s), np.float32), "en", hints)
+def heard(text: str = " Hello there.", start: float = 0.1, end: float = 0.9) -> SimpleNamespace:
+    return SimpleNamespace(
+        text=text, start=start, end=end, avg_logprob=-0.1, compression_ratio=1.0, no_speech_prob=0.1, words=None
+    )
+
+
+def utterance(duration_s: float = 1.0, hints: tuple[str, ...] = (), level: float = 1.0) -> Utterance:
+    samples = np.full(round(16_000 * duration_s), level, np.float32)
+    return Utterance(FragmentRef("radio", "f", 1), samples, "en", hints)
 
 
 def engine(whisper: Whisper) -> FasterWhisper:
     made = FasterWhisper(FasterWhisperOptions(engine="faster_whisper"))
-    made._whisper = whisper  # type: ignore[assignment]
+    made.attach(cast("Any", whisper))
     return made
 
 
-def recognise(*segments: SimpleNamespace) -> Recognition:
-    [recognition] = engine(Whisper(list(segments))).transcribe([utterance()])
-    assert isinstance(recognition, Recognition)
-    return recognition
+def texts(answers: Sequence[Recognition | StageError]) -> list[str]:
+    return [answer.text if isinstance(answer, Recognition) else answer.code for answer in answers]
 
 
-def test_segments_are_told_in_milliseconds_with_a_probability() -> None:
-    [segment] = recognise(heard()).segments
+def test_fragments_are_heard_in_one_call_and_answered_in_order() -> None:
+    whisper = Whisper(heard())
+    answers = engine(whisper).transcribe([utterance(1), utterance(0), utterance(2)])
 
-    assert (segment.text, segment.start_ms, segment.end_ms) == ("Hello there.", 100, 900)
-    assert segment.confidence == pytest.approx(np.exp(-0.1))
-
-
-def test_times_outside_the_fragment_are_moved_into_it() -> None:
-    [first, second] = recognise(heard(start=-0.2, end=0.6), heard(start=0.5, end=29.98)).segments
-
-    assert (first.start_ms, first.end_ms, second.start_ms, second.end_ms) == (0, 600, 600, 1000)
-
-
-def test_words_stay_within_their_segment_in_order() -> None:
-    words = [
-        SimpleNamespace(word=" Hello", start=0.0, end=0.5, probability=np.float64(1.2)),
-        SimpleNamespace(word=" there.", start=0.4, end=1.5, probability=0.5),
-    ]
-    [segment] = recognise(heard(start=0.1, end=0.9, words=words)).segments
-
-    assert [(word.text, word.start_ms, word.end_ms, word.confidence) for word in segment.words] == [
-        ("Hello", 100, 500, 1.0),
-        ("there.", 500, 900, 0.5),
-    ]
-
-
-def test_a_speaker_who_repeats_himself_is_heard() -> None:
-    assert recognise(heard(compression_ratio=2.5)).text == "Hello there."
+    assert texts(answers) == ["Hello there.", "", "Hello there."]
+    assert [[len(clip.samples) for clip in clips] for clips in whisper.heard] == [[16_000, 32_000]]
 
 
 @pytest.mark.parametrize(
-    "hallucination",
+    ("raised", "code"),
     [
-        heard(compression_ratio=4.1),
-        heard(compression_ratio=2.5, no_speech_prob=0.7),
-        heard(text=" . . ."),
-        heard(text=" ♪♪"),
+        (RuntimeError("CUDA failed with error out of memory"), "GPU_OOM"),
+        (RuntimeError("CUDA failed with error an illegal memory access was encountered"), "MODEL_ERROR"),
+        (IndexError("arrays used as indices must be of integer type"), "MODEL_ERROR"),
     ],
 )
-def test_hallucinations_are_left_out(hallucination: SimpleNamespace) -> None:
-    assert recognise(heard(), hallucination).text == "Hello there."
+@pytest.mark.parametrize("bad", range(5))
+def test_a_fragment_that_breaks_a_call_fails_alone(raised: Exception, code: str, bad: int) -> None:
+    whisper = Whisper(heard(), poison=0.5, error=raised)
+    answers = engine(whisper).transcribe([utterance(level=0.5 if index == bad else 1.0) for index in range(5)])
+
+    assert texts(answers) == [code if index == bad else "Hello there." for index in range(5)]
 
 
-@pytest.mark.parametrize(
-    ("raised", "error"),
-    [
-        (RuntimeError("CUDA failed with error out of memory"), GpuOutOfMemory),
-        (RuntimeError("CUDA failed with error an illegal memory access was encountered"), ModelFailed),
-    ],
-)
-def test_one_failure_does_not_touch_the_others(raised: RuntimeError, error: type[Exception]) -> None:
-    answers = engine(Whisper([heard()], raised, [heard()])).transcribe([utterance()] * 3)
+def test_a_batch_too_large_for_the_device_is_heard_in_parts_after_the_memory_was_released() -> None:
+    class Small(Whisper):
+        def hear(self, clips: Sequence[Clip], preparers: ThreadPoolExecutor | None = None) -> list[SimpleNamespace]:
+            if len(clips) > 2:
+                raise RuntimeError("CUDA failed with error out of memory")
+            return super().hear(clips, preparers)
 
-    assert [type(answer) for answer in answers] == [Recognition, error, Recognition]
+    whisper = Small(heard())
+    answers = engine(whisper).transcribe([utterance()] * 4)
+
+    assert texts(answers) == ["Hello there."] * 4
+    assert whisper.released == 1
+    assert [len(clips) for clips in whisper.heard] == [2, 2]
+
+
+def test_memory_is_released_only_where_it_ran_out() -> None:
+    whisper = Whisper(error=RuntimeError("an illegal memory access"), poison=1.0)
+    engine(whisper).transcribe([utterance()])
+
+    assert whisper.released == 0
+
+
+def test_memory_is_not_taken_from_a_call_that_is_under_way() -> None:
+    whisper = Whisper(error=RuntimeError("out of memory"), poison=1.0)
+    made = engine(whisper)
+    with made._use.one():
+        assert texts(made.transcribe([utterance()])) == ["GPU_OOM"]
+
+    assert whisper.released == 0
+
+
+def test_memory_that_does_not_come_back_is_still_told_as_out_of_memory() -> None:
+    class Broken(Whisper):
+        def release_memory(self) -> None:
+            raise RuntimeError("out of memory")
+
+    assert texts(engine(Broken(error=RuntimeError("out of memory"), poison=1.0)).transcribe([utterance()])) == [
+        "GPU_OOM"
+    ]
+
+
+def test_a_doubtful_fragment_is_heard_again_with_care() -> None:
+    whisper = Whisper(heard())
+    whisper.doubtful = True
+    answers = engine(whisper).transcribe([utterance(hints=("Ray Serve", "livedub"))])
+
+    assert texts(answers) == ["Hello there."]
+    [asked] = whisper.with_care
+    assert (asked["beam_size"], asked["temperature"], asked["hotwords"]) == (5, 0.0, "Ray Serve, livedub")
+
+
+def test_a_doubtful_fragment_that_fails_does_not_touch_the_others() -> None:
+    whisper = Whisper(heard(), error=RuntimeError("out of memory"))
+    whisper.doubtful = True
+
+    assert texts(engine(whisper).transcribe([utterance(), utterance()])) == ["GPU_OOM", "GPU_OOM"]
+    assert len(whisper.heard) == 1
 
 
 def test_no_samples_are_no_speech_and_no_work() -> None:
     whisper = Whisper()
 
     assert engine(whisper).transcribe([utterance(0)]) == [Recognition((), "en")]
-    assert whisper.asked == []
+    assert whisper.heard == []
 
 
 @pytest.mark.parametrize(("duration_s", "max_new_tokens"), [(0.1, 32), (6, 96), (60, 220)])
 def test_the_tokens_it_may_make_grow_with_the_fragment_within_bounds(duration_s: float, max_new_tokens: int) -> None:
-    whisper = Whisper([])
+    whisper = Whisper()
     engine(whisper).transcribe([utterance(duration_s)])
 
-    assert whisper.asked[0]["max_new_tokens"] == max_new_tokens
+    assert whisper.heard[0][0].max_new_tokens == max_new_tokens
 
 
-def test_hints_become_hotwords() -> None:
-    whisper = Whisper([], [])
+def test_hints_are_given_as_words() -> None:
+    whisper = Whisper()
     engine(whisper).transcribe([utterance(hints=("Ray Serve", "livedub")), utterance()])
 
-    assert [asked["hotwords"] for asked in whisper.asked] == ["Ray Serve, livedub", None]
+    assert [clip.hints for clip in whisper.heard[0]] == ["Ray Serve, livedub", ""]
+
+
+def test_the_window_changes_live() -> None:
+    whisper = Whisper()
+    engine(whisper).use_window(2000)
+
+    assert whisper.window_frames == 2000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,256 @@
+"""Items of many callers share calls: full batches, no idle waiting, deadlines, cancellation, failures one by one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from deployments.asr.gather import Gatherer
+from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage, StageError
+
+
+class Alarm:
+    def __init__(self, due_s: float, action: Callable[[], None]) -> None:
+        self.due_s = due_s
+        self.action = action
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Bench:
+    """A gatherer with a hand-driven clock and calls that end when the test says so."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self.now_s = 0.0
+        self.alarms: list[Alarm] = []
+        self.calls: list[list[str]] = []
+        self._ends: list[asyncio.Future[Sequence[str | StageError]]] = []
+        self._tasks: set[asyncio.Task[str]] = set()
+        self.gatherer: Gatherer[str, str] = Gatherer(
+            Stage.ASR, self._call, slots, clock=lambda: self.now_s, after=self._after
+        )
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> Alarm:
+        self.alarms.append(Alarm(self.now_s + delay_s, action))
+        return self.alarms[-1]
+
+    async def _call(self, items: Sequence[str]) -> Sequence[str | StageError]:
+        self.calls.append(list(items))
+        self._ends.append(asyncio.get_running_loop().create_future())
+        return await self._ends[-1]
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def submit(self, item: str, budget_ms: int = 5000) -> asyncio.Task[str]:
+        async def coming() -> str:
+            return item
+
+        return await self.submit_coming(coming(), budget_ms)
+
+    async def submit_coming(self, coming: "asyncio.Future[str] | object", budget_ms: int = 5000) -> asyncio.Task[str]:
+        task = asyncio.create_task(self.gatherer.submit(coming, budget_ms))  # type: ignore[arg-type]
+        self._tasks.add(task)
+        await self.settle()
+        return task
+
+    async def end(self, *answers: str | StageError, call: int = -1) -> None:
+        self._ends[call].set_result(answers or [item.upper() for item in self.calls[call]])
+        await self.settle()
+
+    async def fail(self, error: Exception) -> None:
+        self._ends[-1].set_exception(error)
+        await self.settle()
+
+    async def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+        for alarm in [alarm for alarm in self.alarms if not alarm.cancelled and alarm.due_s <= self.now_s]:
+            alarm.cancelled = True
+            alarm.action()
+        await self.settle()
+
+    async def close(self) -> None:
+        for end in self._ends:
+            end.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    made.gatherer.configure(4, 125)
+    yield made
+    await made.close()
+
+
+async def test_a_lone_item_starts_at_once(bench: Bench) -> None:
+    lone = await bench.submit("a")
+
+    assert bench.calls == [["a"]]
+    await bench.end()
+    assert await lone == "A"
+
+
+async def test_what_arrives_while_a_call_runs_shares_the_next(bench: Bench) -> None:
+    for item in "abcd":
+        await bench.submit(item)
+    await bench.advance(1)
+    await bench.end()
+
+    assert bench.calls == [["a"], ["b", "c", "d"]]
+
+
+async def test_a_batch_holds_no_more_than_its_size(bench: Bench) -> None:
+    for item in "abcdefg":
+        await bench.submit(item)
+    await bench.end()
+    await bench.end()
+
+    assert bench.calls == [["a"], ["b", "c", "d", "e"], ["f", "g"]]
+
+
+async def test_size_one_never_waits_and_never_shares(bench: Bench) -> None:
+    bench.gatherer.configure(1, 125)
+    await bench.submit_coming(asyncio.get_running_loop().create_future())
+    for item in "ab":
+        await bench.submit(item)
+    await bench.end()
+
+    assert bench.calls == [["a"], ["b"]]
+    assert bench.alarms == []
+
+
+async def test_an_item_waits_for_one_that_is_on_its_way(bench: Bench) -> None:
+    coming = asyncio.get_running_loop().create_future()
+    await bench.submit_coming(coming)
+    await bench.submit("b")
+    assert bench.calls == []
+    coming.set_result("a")
+    await bench.settle()
+
+    assert [sorted(call) for call in bench.calls] == [["a", "b"]]
+
+
+async def test_an_item_waits_no_longer_than_it_is_told(bench: Bench) -> None:
+    await bench.submit_coming(asyncio.get_running_loop().create_future())
+    await bench.submit("b")
+    await bench.advance(0.0625)
+    await bench.submit("c")
+    assert bench.calls == []
+    await bench.advance(0.0625)
+
+    assert bench.calls == [["b", "c"]]
+
+
+async def test_one_that_never_comes_is_not_waited_for(bench: Bench) -> None:
+    coming = asyncio.get_running_loop().create_future()
+    lost = await bench.submit_coming(coming)
+    await bench.submit("b")
+    coming.set_exception(InvalidAudio(Stage.ASR, "noise"))
+    await bench.settle()
+
+    assert bench.calls == [["b"]]
+    with pytest.raises(InvalidAudio):
+        await lost
+
+
+async def test_a_full_batch_does_not_wait(bench: Bench) -> None:
+    await bench.submit_coming(asyncio.get_running_loop().create_future())
+    for item in "abcd":
+        await bench.submit(item)
+
+    assert bench.calls == [["a", "b", "c", "d"]]
+
+
+async def test_new_limits_hold_for_what_waits(bench: Bench) -> None:
+    await bench.submit_coming(asyncio.get_running_loop().create_future())
+    await bench.submit("a")
+    await bench.submit("b")
+    bench.gatherer.configure(2, 125)
+    await bench.settle()
+
+    assert bench.calls == [["a", "b"]]
+
+
+async def test_whose_time_runs_out_first_goes_first(bench: Bench) -> None:
+    bench.gatherer.configure(2, 0)
+    await bench.submit("busy")
+    for item, budget_ms in (("late", 9000), ("soon", 1000), ("sooner", 500)):
+        await bench.submit(item, budget_ms)
+    await bench.end()
+
+    assert bench.calls[1] == ["sooner", "soon"]
+
+
+async def test_what_is_too_late_never_starts(bench: Bench) -> None:
+    await bench.submit("busy")
+    late = await bench.submit("late", budget_ms=500)
+    await bench.submit("patient")
+    await bench.advance(0.5)
+    await bench.end()
+
+    assert bench.calls == [["busy"], ["patient"]]
+    with pytest.raises(DeadlineExceeded):
+        await late
+
+
+async def test_a_cancelled_item_never_starts(bench: Bench) -> None:
+    await bench.submit("busy")
+    gone = await bench.submit("gone")
+    gone.cancel()
+    await bench.settle()
+    await bench.end()
+
+    assert bench.calls == [["busy"]]
+
+
+async def test_a_cancelled_item_does_not_stop_the_call_it_shares(bench: Bench) -> None:
+    await bench.submit("busy")
+    gone, kept = await bench.submit("gone"), await bench.submit("kept")
+    await bench.end()
+    gone.cancel()
+    await bench.settle()
+    await bench.end()
+
+    assert await kept == "KEPT"
+
+
+async def test_an_items_failure_is_its_own(bench: Bench) -> None:
+    await bench.submit("busy")
+    bad, good = await bench.submit("bad"), await bench.submit("good")
+    await bench.end()
+    await bench.end(InvalidAudio(Stage.ASR, "noise"), "fine")
+
+    assert await good == "fine"
+    with pytest.raises(InvalidAudio):
+        await bad
+
+
+async def test_a_calls_failure_is_everyones_and_the_next_call_runs(bench: Bench) -> None:
+    await bench.submit("busy")
+    first, second = await bench.submit("first"), await bench.submit("second")
+    await bench.end()
+    third = await bench.submit("third")
+    await bench.fail(ModelFailed(Stage.ASR, "broken"))
+    await bench.end()
+
+    for failed in (first, second):
+        with pytest.raises(ModelFailed):
+            await failed
+    assert await third == "THIRD"
+
+
+async def test_as_many_calls_run_at_once_as_there_are_slots() -> None:
+    bench = Bench(slots=2)
+    for item in "abc":
+        await bench.submit(item)
+
+    assert bench.calls == [["a"], ["b"]]
+    await bench.end(call=0)
+    assert bench.calls[2:] == [["c"]]
+    await bench.close()
