@@ -11,5 +11,8 @@ from pydantic import Field
 from deployments.tts.espeak import EspeakOptions
 from deployments.tts.fake import EchoOptions, FakeTtsOptions
 from deployments.tts.kokoro import KokoroOptions
+from deployments.tts.xtts import XttsOptions
 
-TtsOptions = Annotated[KokoroOptions | EspeakOptions | FakeTtsOptions | EchoOptions, Field(discriminator="engine")]
+TtsOptions = Annotated[
+    KokoroOptions | EspeakOptions | XttsOptions | FakeTtsOptions | EchoOptions, Field(discriminator="engine")
+]
