@@ -24,6 +24,7 @@ from deployments.contracts import (
     Utterance,
 )
 from deployments.errors import StageError
+from tests.support.whisper import MISSING, multilingual
 
 SPEECH = Path(__file__).parents[1] / "data" / "speech"
 TRANSCRIPTS = {name: entry["text"] for name, entry in json.loads((SPEECH / "transcripts.json").read_text()).items()}
@@ -215,6 +216,31 @@ def test_a_mix_of_streams_and_hints_gives_99_percent_of_the_words_of_one_by_one(
     one_by_one = [recognise(whisper, each.samples, each.hints).text for each in mix]
 
     assert jiwer.wer(" ".join(one_by_one), " ".join(together)) <= 0.01
+
+
+def test_streams_of_several_languages_share_a_call(tmp_path: Path) -> None:
+    """The clips are heard as if they were Spanish too: Whisper then does its best."""
+    model = multilingual(tmp_path / "whisper")
+    if model is None:
+        pytest.skip(MISSING)
+    engine = FasterWhisperOptions(engine="faster_whisper", model=str(model)).build()
+    engine.load()
+    spoken = [recording(name) for name in AUSTEN[:3]]
+    mix = [
+        Utterance(FragmentRef(language, "f", index), samples, language)
+        for index, samples in enumerate(spoken)
+        for language in ("en", "es")
+    ]
+
+    together = engine.transcribe(mix)
+    one_by_one = [engine.transcribe([each])[0] for each in mix]
+
+    assert {heard.language for heard in together if isinstance(heard, Recognition)} == {"en", "es"}
+    texts = [
+        " ".join(heard.text for heard in answers if isinstance(heard, Recognition))
+        for answers in (one_by_one, together)
+    ]
+    assert jiwer.wer(*texts) <= 0.01
 
 
 def test_words_carry_times(whisper: AsrEngine) -> None:
