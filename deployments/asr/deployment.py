@@ -94,12 +94,17 @@ class Asr:
         self._running = RunningCalls(clock=clock)
         started_s = clock()
         engine.load()
-        self.reconfigure({})
+        self._apply(AsrUserConfig())
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
 
-    def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default."""
-        config = AsrUserConfig.model_validate(user_config)
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default.
+
+        A coroutine, because Serve would call a plain method in a thread, and what waits belongs to the loop.
+        """
+        self._apply(AsrUserConfig.model_validate(user_config))
+
+    def _apply(self, config: AsrUserConfig) -> None:
         if isinstance(self._engine, Windowed):
             self._engine.use_window(config.window_frames)
         self._gatherer.configure(config.max_batch_size, config.batch_wait_ms)

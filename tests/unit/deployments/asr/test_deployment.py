@@ -199,7 +199,7 @@ async def test_a_call_that_hangs_makes_the_replica_unhealthy() -> None:
 async def test_fragments_that_wait_share_one_call_in_which_each_has_its_own_fate() -> None:
     engine = Held()
     asr = Asr(engine)
-    asr.reconfigure({"max_batch_size": 8})
+    await asr.reconfigure({"max_batch_size": 8})
     first = asyncio.create_task(asr.transcribe(request(sequence_number=1)))
     await engine.begin()
     bad = asyncio.create_task(asr.transcribe(request(b"this is not a recording", sequence_number=2)))
@@ -229,8 +229,8 @@ async def test_one_at_a_time_is_the_default() -> None:
 async def test_a_changed_user_config_reaches_the_engine_and_what_is_left_out_goes_back_to_its_default() -> None:
     engine = Held()
     asr = Asr(engine)
-    asr.reconfigure({"max_batch_size": 8, "window_frames": 2000})
-    asr.reconfigure({"max_batch_size": 8})
+    await asr.reconfigure({"max_batch_size": 8, "window_frames": 2000})
+    await asr.reconfigure({"max_batch_size": 8})
 
     assert engine.windows == [1500, 2000, 1500]
 
@@ -238,9 +238,9 @@ async def test_a_changed_user_config_reaches_the_engine_and_what_is_left_out_goe
 @pytest.mark.parametrize(
     "wrong", [{"max_batch_size": 0}, {"batch_wait_ms": -1}, {"window_frames": 1000}, {"window_frames": 1501}, {"a": 1}]
 )
-def test_a_wrong_user_config_is_refused_naming_the_field(wrong: dict[str, int]) -> None:
+async def test_a_wrong_user_config_is_refused_naming_the_field(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
-        Asr(FakeAsrOptions().build()).reconfigure(wrong)
+        await Asr(FakeAsrOptions().build()).reconfigure(wrong)
 
 
 async def test_capabilities_tell_model_and_languages() -> None:
