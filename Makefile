@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup packages packages-test lock schema bench audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,13 @@ check: setup ## Lint, formatting, types and the arrows between modules.
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 setup: $(VENV)/.installed ## Create .venv with the locked packages.
+
+setup-coqui: $(VENV)/.coqui ## Add coqui-tts and torch for XTTS v2 (large); its tests then run instead of being skipped.
+
+$(VENV)/.coqui: $(VENV)/.installed requirements/coqui.txt
+	@echo "installing coqui-tts and torch"
+	@$(BIN)/python -m pip install -qq -r requirements/coqui.txt
+	@touch $@
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -63,7 +70,7 @@ packages-test:
 lock: setup ## Resolve requirements/dev.lock anew from pyproject.toml.
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --extra local --extra dev pyproject.toml -o requirements/dev.lock
+		--no-annotate --no-header --extra local --extra prod --extra dev pyproject.toml -o requirements/dev.lock
 
 schema: setup ## Write the protocol's JSON Schema to docs/.
 	@$(BIN)/livedub schema > docs/protocol.schema.json

@@ -9,6 +9,7 @@ from ray.serve import metrics
 
 from deployments.asr import AsrOptions
 from deployments.asr.deployment import Asr
+from deployments.resilience import Observable
 from deployments.translation import TranslationOptions
 from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
@@ -16,7 +17,7 @@ from deployments.tts.deployment import Tts
 from serve_app.config import load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
-from serve_app.metrics import GpuMetrics, Instruments
+from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
 
 # Serve pickles a replica's constructor arguments again once it is built, so they are options, never a loaded engine.
 
@@ -30,10 +31,13 @@ class AsrReplica(Asr):
 
 
 class TranslationReplica(Translation):
-    """Translation as Serve builds it: makes its engine."""
+    """Translation as Serve builds it: makes its engine, counts its calls to outside services."""
 
     def __init__(self, options: TranslationOptions, **settings: Any) -> None:
-        super().__init__(options.build(), options.concurrency, **settings)
+        engine = options.build()
+        if isinstance(engine, Observable):
+            engine.observe(ServiceMetrics(cast("Instruments", metrics)))
+        super().__init__(engine, options.concurrency, **settings)
 
 
 class TtsReplica(Tts):

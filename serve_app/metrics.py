@@ -7,6 +7,8 @@ Instruments are Ray's, so they reach Ray's own exporter on every node; `serve_ap
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from deployments.breaker import BreakerState
+from deployments.retries import Outcome
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
 from serve_app.stream.values import Effect, Emit
 
@@ -15,6 +17,7 @@ SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.
 RATIOS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
 PERCENTS = [0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0]
 SPEEDS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0]
+BREAKER_LEVELS = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 NO_STAGE = "none"
 """The stage label of errors that belong to none: refused messages, broken rules."""
 
@@ -155,3 +158,34 @@ class GpuMetrics:
         """One reading of one GPU, named by its UUID."""
         self._utilization.set(utilization_percent, tags={"gpu": gpu})
         self._memory.set(memory_used_bytes, tags={"gpu": gpu})
+
+
+class ServiceMetrics:
+    """Calls to outside services, such as DeepL, and the state of their circuit breakers."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._attempts = make.Counter(
+            "sts_service_attempts_total",
+            description="Attempts to call an outside service by how they ended; retries count.",
+            tag_keys=("service", "outcome"),
+        )
+        self._seconds = make.Histogram(
+            "sts_service_attempt_seconds",
+            description="Time of one attempt to call an outside service.",
+            boundaries=SECONDS,
+            tag_keys=("service",),
+        )
+        self._breaker = make.Gauge(
+            "sts_breaker_state",
+            description="Circuit breaker of an outside service: 0 closed, 1 half-open, 2 open.",
+            tag_keys=("service",),
+        )
+
+    def attempted(self, service: str, outcome: Outcome, elapsed_s: float) -> None:
+        """One attempt has ended, or was not made because the breaker is open."""
+        self._attempts.inc(tags={"service": service, "outcome": outcome.value})
+        self._seconds.observe(elapsed_s, tags={"service": service})
+
+    def breaker_changed(self, service: str, state: BreakerState) -> None:
+        """The breaker has a new state."""
+        self._breaker.set(BREAKER_LEVELS[state], tags={"service": service})

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from deployments.breaker import BreakerState
 from deployments.errors import DurationMismatch, InvalidAudio, Stage
-from serve_app.metrics import GpuMetrics, StreamMetrics
+from deployments.retries import Outcome as CallOutcome
+from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import ErrorCode, error_event
 from serve_app.stream.backpressure import Level
 from serve_app.stream.notices import pressure, queued
@@ -183,3 +185,13 @@ def test_gpus_are_told_by_their_uuid(registry):
     GpuMetrics(registry).sample("GPU-1", 75.0, 1024)
     assert registry.values("sts_gpu_utilization_percent") == [(75.0, {"gpu": "GPU-1"})]
     assert registry.values("sts_gpu_memory_used_bytes") == [(1024, {"gpu": "GPU-1"})]
+
+
+def test_calls_to_services_and_their_breaker_are_told_by_service(registry):
+    metrics = ServiceMetrics(registry)
+    metrics.attempted("deepl", next(iter(CallOutcome)), 0.2)
+    metrics.breaker_changed("deepl", BreakerState.OPEN)
+    [(count, labels)] = registry.values("sts_service_attempts_total")
+    assert (count, set(labels)) == (1.0, {"service", "outcome"})
+    assert registry.values("sts_service_attempt_seconds") == [(0.2, {"service": "deepl"})]
+    assert registry.values("sts_breaker_state") == [(2, {"service": "deepl"})]
