@@ -33,7 +33,7 @@ from deployments.contracts import (
 from serve_app.config import AppConfig, IngressUserConfig, load_args
 from serve_app.hosting import ClosableSockets
 from serve_app.http import build_app
-from serve_app.metrics import GpuMetrics, StreamMetrics
+from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import (
     CLIENT_EVENTS,
     ERROR_TABLE,
@@ -234,6 +234,7 @@ def test_the_readme_names_every_metric():
             return lambda name, **_: made.append(name) or Silent()
 
     StreamMetrics(Names())
+    ServiceMetrics(Names())
     GpuMetrics(Names())
     assert set(made) == set(re.findall(r"`(sts_\w+)`", text_of("README.md")))
 
