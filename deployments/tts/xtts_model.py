@@ -73,7 +73,7 @@ class XttsModel:
         models = importlib.import_module("TTS.tts.models.xtts")
         config = configs.XttsConfig()
         config.load_json(str(directory / "config.json"))
-        model = models.Xtts.init_from_config(config)
+        model = models.Xtts(config)
         model.load_checkpoint(config, checkpoint_dir=str(directory), eval=True)  # weights_only, says the library
         self._model: Any = model.to(device)
         self._sampling = sampling
