@@ -117,7 +117,7 @@ def main() -> None:
         models[engine.model] = {}
         for frames in asked.windows:
             engine.use_window(frames)
-            rows = measure(engine, spoken, batches, rounds=1 if asked.quick else 5)
+            rows = measure(engine, spoken, batches, rounds=1 if asked.quick else 3)
             models[engine.model][f"{frames}_frames"] = rows
             table = Table(*HEADINGS, title=f"{engine.model} {asked.compute_type} on {name}, {frames} mel frames")
             for row in rows:
