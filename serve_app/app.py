@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, cast
 
+import ray
 from ray import serve
 from ray.serve import metrics
 
@@ -18,6 +19,7 @@ from serve_app.config import load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
 from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
+from serve_app.preflight import require
 
 # Serve pickles a replica's constructor arguments again once it is built, so they are options, never a loaded engine.
 
@@ -58,8 +60,9 @@ def build(args: Mapping[str, Any]) -> serve.Application:
         args: the application's `args`, see `serve_app.config.AppConfig`. Environment variables win over them.
 
     Raises:
-        ConfigError: naming the field, before anything loads.
+        ConfigError: naming the field, or all that is missing on this cluster, before anything loads.
     """
+    require(args, os.environ, _cluster_gpus())
     config = load_args(args, os.environ)
     voices = load_voices(config.voices)
     overrides = {name: value for name, value in os.environ.items() if name.startswith("LIVEDUB_STREAMS__")}
@@ -71,3 +74,11 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     tts = serve.deployment(name="Tts")(TtsReplica).bind(config.tts, voices=voices, limits=limits, log_level=level)
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
     return ingress.bind(asr, translation, tts, config.ingress, overrides, level)
+
+
+def _cluster_gpus() -> float | None:
+    """GPUs of the running cluster; None where none runs."""
+    if not ray.is_initialized():
+        return None
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)

@@ -1,6 +1,7 @@
 """The server's part of the `livedub` command line: serve, config, schema. The client loads it by its entry points."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +13,13 @@ from rich.table import Table
 
 from serve_app.config import ConfigError, effective
 from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
-from serve_app.launcher import LaunchError, LaunchOptions, args_of, launch, read_config, user_config_of
+from serve_app.gpus import count_gpus
+from serve_app.launcher import LaunchError, LaunchOptions, args_of, launch, read_config, read_schema, user_config_of
+from serve_app.preflight import missing
 from serve_app.protocol import json_schema
 
 USAGE_ERROR = 2
+SOMETHING_MISSING = 1
 ConfigFile = Annotated[Path, typer.Argument(help="Serve configuration, such as configs/local.yaml.")]
 
 
@@ -69,6 +73,31 @@ def config(
     Console().print(table)
 
 
+def check(
+    config: ConfigFile = Path("configs/prod.yaml"),
+    *,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster whose GPUs count; else those of this machine."),
+    ] = None,
+) -> None:
+    """Say what a configuration needs and lacks here (keys, packages, programs, voices, GPUs), without starting it.
+
+    Exit code 0: nothing is missing; 1: something is; 2: the configuration is wrong.
+    """
+    console = Console(stderr=True)
+    try:
+        lacking = missing(args_of(read_schema(config)), os.environ, _gpus_at(address))
+    except ConfigError as error:
+        console.print(f"livedub: error: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(USAGE_ERROR) from None
+    for sentence in lacking:
+        typer.echo(f"missing: {sentence}")
+    if lacking:
+        raise typer.Exit(SOMETHING_MISSING)
+    typer.echo(f"{config}: everything that it needs is here")
+
+
 def schema() -> None:
     """Print the JSON Schema of all wire events and the table of error codes."""
     typer.echo(json.dumps(json_schema(), indent=2))
@@ -93,3 +122,16 @@ def demo(
     if code == 0:
         tell(f"done; listen to the dub and read the subtitles in {out}/")
     raise typer.Exit(code)
+
+
+def _gpus_at(address: str | None) -> float:
+    if address is None:
+        return count_gpus()
+    import ray  # noqa: PLC0415 - heavy, and only this way of asking needs it
+
+    ray.init(address=address, logging_level=logging.ERROR)
+    try:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return resources.get("GPU", 0.0)
+    finally:
+        ray.shutdown()

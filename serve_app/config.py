@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from deployments.asr import AsrOptions
+from deployments.asr import AsrOptions, AsrUserConfig
 from deployments.audio.timing import FitLimits
 from deployments.translation import TranslationOptions
 from deployments.tts import TtsOptions
@@ -102,6 +102,8 @@ class AppConfig(_Section):
     log_level: LogLevel = "INFO"
     voices: str = "configs/voices.json"
     """Path of the voice profiles; relative paths start at the project's folder."""
+    gpus: Literal["required", "awaited"] = "required"
+    """Whether a cluster without any GPU is refused when an engine's device is cuda, or an autoscaler will bring one."""
     ingress: IngressConfig = IngressConfig()
     fit: FitConfig = FitConfig()
     asr: AsrOptions
@@ -121,7 +123,7 @@ class Setting:
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 _STREAMS = "streams"
-_WHOLE = ("log_level", "voices")
+_WHOLE = ("log_level", "voices", "gpus")
 _SECTIONS = {*AppConfig.model_fields, _STREAMS} - {*_WHOLE}
 _SECRET_WORDS = ("key", "secret", "token", "password")
 _SHOWN_CHARACTERS = 80
@@ -147,6 +149,15 @@ def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str])
     """
     merged, variables = _with_environment(user_config, environ, streams=True)
     return _validated(IngressUserConfig, merged, variables)
+
+
+def load_asr_user_config(user_config: Mapping[str, Any]) -> AsrUserConfig:
+    """The Asr deployment's live configuration.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    return _validated(AsrUserConfig, user_config, {})
 
 
 def load_voices(path: str) -> VoiceBook:
@@ -341,6 +352,7 @@ __all__ = [
     "StreamsConfig",
     "effective",
     "load_args",
+    "load_asr_user_config",
     "load_user_config",
     "load_voices",
 ]

@@ -16,6 +16,15 @@ Sample = Callable[[str, float, int], None]
 """Takes a GPU's UUID, its utilization in percent and its memory in use in bytes."""
 
 
+def count_gpus() -> int:
+    """NVIDIA GPUs of this machine; 0 without their library."""
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
 def watch_gpus(sample: Sample) -> threading.Event | None:
     """Report all GPUs of this node every 5 s until the returned event is set; None without NVIDIA's library or GPU."""
     try:

@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 import yaml
 
-from serve_app.config import ConfigError, load_args, load_user_config, load_voices
+from serve_app.config import ConfigError, load_args, load_asr_user_config, load_user_config, load_voices
+from serve_app.gpus import count_gpus
+from serve_app.preflight import require
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 POLL_S = 0.5
@@ -57,6 +59,20 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, no YAML, or a wrong field, which is named.
     """
+    schema = read_schema(path)
+    config = load_args(args_of(schema), os.environ)
+    load_voices(config.voices)
+    load_user_config(user_config_of(schema), os.environ)
+    load_asr_user_config(user_config_of(schema, "Asr"))
+    return schema
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """A Serve configuration file, its shape checked but none of its values.
+
+    Raises:
+        ConfigError: no such file, no YAML, or not of the shape.
+    """
     try:
         schema = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -67,9 +83,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(applications, list) or not applications:
         raise ConfigError(f"{path}: `applications` is missing; it needs one with import_path serve_app.app:build")
     _check_shape(applications[0])
-    config = load_args(args_of(schema), os.environ)
-    load_voices(config.voices)
-    load_user_config(user_config_of(schema), os.environ)
     return {**schema}
 
 
@@ -93,10 +106,10 @@ def args_of(schema: dict[str, Any]) -> dict[str, Any]:
     return args
 
 
-def user_config_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The Ingress's `user_config`; empty when the file has none."""
+def user_config_of(schema: dict[str, Any], name: str = "Ingress") -> dict[str, Any]:
+    """A deployment's `user_config`; empty when the file has none."""
     for deployment in schema["applications"][0].get("deployments") or []:
-        if deployment.get("name") == "Ingress":
+        if deployment.get("name") == name:
             user_config: dict[str, Any] = deployment.get("user_config") or {}
             return user_config
     return {}
@@ -122,6 +135,7 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
         ConfigError: before anything starts.
         LaunchError: it did not come up.
     """
+    require(args_of(read_schema(options.config)), os.environ, count_gpus())
     schema = read_config(options.config)
     http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
     http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}

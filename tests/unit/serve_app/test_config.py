@@ -43,7 +43,7 @@ def origins(args=None, environ=None, user_config=None) -> dict[str, tuple[object
 def test_every_shipped_file_is_valid_and_names_only_our_deployments(path):
     [application] = yaml.safe_load(path.read_text())["applications"]
     assert application["import_path"] == "serve_app.app:build"
-    config = load_args(application["args"], {})
+    config = load_args(application["args"], {"DEEPL_API_KEY": "key"})
     assert load_voices(config.voices).for_engine(config.tts.build().voice_models)
     by_name = {deployment["name"]: deployment for deployment in application["deployments"]}
     assert set(by_name) == {"Ingress", "Asr", "Translation", "Tts"}

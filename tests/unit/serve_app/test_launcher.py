@@ -43,6 +43,13 @@ def written(tmp_path, monkeypatch):
     return write
 
 
+@pytest.fixture
+def key(monkeypatch):
+    """What configs/prod.yaml asks of the environment."""
+    monkeypatch.setenv("DEEPL_API_KEY", "key")
+
+
+@pytest.mark.usefixtures("key")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_file_is_read_whole(path):
     assert read_config(path) == yaml.safe_load(path.read_text())
@@ -99,6 +106,7 @@ def test_parts_that_a_file_leaves_out_are_empty(application):
     assert user_config_of({"applications": [application]}) == {}
 
 
+@pytest.mark.usefixtures("key")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_draining_changes_nothing_but_the_live_part_of_the_ingress(path):
     """Any other change would restart replicas, and streams with them."""
@@ -187,3 +195,13 @@ def test_a_signal_ends_the_wait_for_a_server_that_does_not_come_up(asked):
     server._stop.set()
     with pytest.raises(Stopped):
         server._wait_until_ready(0.0)
+
+
+def test_a_wrong_user_config_of_asr_is_refused_before_anything_starts(tmp_path):
+    schema = yaml.safe_load((PROJECT_DIR / "configs" / "echo.yaml").read_text())
+    asr = next(d for d in schema["applications"][0]["deployments"] if d["name"] == "Asr")
+    asr["user_config"] = {"max_batch_size": 0}
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(schema))
+    with pytest.raises(ConfigError, match="max_batch_size"):
+        read_config(path)

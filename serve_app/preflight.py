@@ -1,0 +1,110 @@
+"""What a configuration needs and the cluster lacks: keys, packages, programs, voices, GPUs. Starts nothing."""
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deployments.translation.apertium import ApertiumOptions
+from deployments.tts.espeak import EspeakOptions
+from deployments.tts.xtts import PUBLISHED, XttsOptions
+from serve_app.config import AppConfig, ConfigError, load_args, load_voices
+
+PACKAGES = {
+    "faster_whisper": ("faster_whisper", "local"),
+    "kokoro": ("kokoro_onnx", "local"),
+    "deepl": ("deepl", "prod"),
+    "xtts": ("TTS", "coqui"),
+}
+"""Engine to the module that it needs and the extra of livedub that brings it."""
+PLACEHOLDER_KEY = "missing"
+CPML = (
+    "your consent to the licence of the XTTS v2 weights, which forbids commercial use: read https://coqui.ai/cpml and "
+    "set LIVEDUB_TTS__ACCEPT_CPML=true, or name weights of your own as tts.model"
+)
+LATER = "where an autoscaler brings them when replicas ask, set LIVEDUB_GPUS=awaited"
+
+
+def missing(args: Mapping[str, Any], environ: Mapping[str, str], gpus: float | None) -> list[str]:
+    """Everything that is missing, a sentence each that says what to do; empty when all is there.
+
+    Args:
+        args: the application's `args`.
+        environ: environment variables; they win over `args`.
+        gpus: how many the cluster has; None: not known, so not judged.
+
+    Raises:
+        ConfigError: the configuration is wrong, rather than unfulfilled.
+    """
+    found: list[str] = []
+    try:
+        config = load_args(args, environ)
+    except ConfigError as error:
+        if "DEEPL_API_KEY" not in str(error):
+            raise
+        config = load_args(args, {**environ, "DEEPL_API_KEY": PLACEHOLDER_KEY})
+        found.append("a DeepL key: set DEEPL_API_KEY (or DEEPL_AUTH_KEY) in the environment")
+    return [*found, *_packages(config), *_programs(config), *_voices(config), *_models(config), *_gpus(config, gpus)]
+
+
+def require(args: Mapping[str, Any], environ: Mapping[str, str], gpus: float | None) -> None:
+    """Refuse to start what can't run.
+
+    Raises:
+        ConfigError: naming all that is missing.
+    """
+    lacking = missing(args, environ, gpus)
+    if lacking:
+        raise ConfigError(f"this configuration can't run here; missing: {'; '.join(lacking)}")
+
+
+def _packages(config: AppConfig) -> list[str]:
+    found = []
+    for engine in (config.asr.engine, config.translation.engine, config.tts.engine):
+        module, extra = PACKAGES.get(engine, ("", ""))
+        if module and importlib.util.find_spec(module) is None:
+            found.append(f"the Python package of the engine {engine}: install livedub[{extra}]")
+    return found
+
+
+def _programs(config: AppConfig) -> list[str]:
+    found = []
+    if isinstance(config.translation, ApertiumOptions) and shutil.which("apertium") is None:
+        found.append("the program apertium: install the Debian packages apertium and apertium-eng-spa")
+    if isinstance(config.tts, EspeakOptions) and shutil.which(config.tts.program) is None:
+        found.append(f"the program {config.tts.program}: install the Debian package espeak-ng")
+    return found
+
+
+def _voices(config: AppConfig) -> list[str]:
+    book = load_voices(config.voices)
+    try:
+        voices, defaults = book.for_engine(config.tts.build().voice_models)
+    except ValueError as error:
+        return [f"a voice for the engine {config.tts.engine}: {error}"]
+    found = [
+        f"the recording of voice {name}: {voice.speaker_wav} is not there"
+        for name, voice in voices.items()
+        if voice.speaker_wav and not Path(voice.speaker_wav).is_file()
+    ]
+    if not defaults:
+        found.append(f"a default voice for the engine {config.tts.engine} in {config.voices}")
+    return found
+
+
+def _models(config: AppConfig) -> list[str]:
+    tts = config.tts
+    if isinstance(tts, XttsOptions) and tts.model == PUBLISHED and not tts.accept_cpml:
+        return [CPML]
+    return []
+
+
+def _gpus(config: AppConfig, gpus: float | None) -> list[str]:
+    if gpus is None or gpus > 0 or config.gpus == "awaited":
+        return []
+    sections = (("asr", config.asr), ("tts", config.tts))
+    wanting = [name for name, options in sections if getattr(options, "device", None) == "cuda"]
+    if not wanting:
+        return []
+    return [f"a GPU: {' and '.join(f'{name}.device' for name in wanting)} say cuda and the cluster has none ({LATER})"]

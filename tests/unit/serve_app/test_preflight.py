@@ -1,0 +1,89 @@
+"""What is missing is told at once, before anything starts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve_app import preflight
+from serve_app.config import PROJECT_DIR, ConfigError
+from serve_app.preflight import missing, require
+
+KEY = {"DEEPL_API_KEY": "key"}
+CONSENT = {"LIVEDUB_TTS__ACCEPT_CPML": "true"}
+
+
+@pytest.fixture
+def prod():
+    text = (PROJECT_DIR / "configs" / "prod.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["applications"][0]["args"]
+
+
+@pytest.fixture(autouse=True)
+def everything_installed(monkeypatch):
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: name)
+
+
+def test_production_without_anything_names_key_licence_and_gpu_in_one_message(prod):
+    with pytest.raises(ConfigError) as refused:
+        require(prod, {}, 0)
+    message = str(refused.value)
+    assert "\n" not in message
+    for word in ("DEEPL_API_KEY", "LIVEDUB_TTS__ACCEPT_CPML", "asr.device and tts.device", "LIVEDUB_GPUS=awaited"):
+        assert word in message
+
+
+def test_production_with_key_consent_and_gpus_lacks_nothing(prod):
+    assert missing(prod, KEY | CONSENT, 2) == []
+    require(prod, KEY | CONSENT, 2)
+
+
+def test_gpus_that_an_autoscaler_brings_are_not_missing(prod):
+    assert missing(prod, KEY | CONSENT | {"LIVEDUB_GPUS": "awaited"}, 0) == []
+
+
+def test_gpus_that_nobody_counted_are_not_judged(prod):
+    assert missing(prod, KEY | CONSENT, None) == []
+
+
+def test_a_missing_package_names_the_extra_that_brings_it(prod, monkeypatch):
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
+    lacking = missing(prod, KEY | CONSENT, 1)
+    assert [sentence.split("livedub")[1] for sentence in lacking] == ["[local]", "[prod]", "[coqui]"]
+
+
+def test_a_missing_program_names_its_debian_package(monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "which", lambda _: None)
+    args = {"asr": {"engine": "fake"}, "translation": {"engine": "apertium"}, "tts": {"engine": "espeak"}}
+    lacking = missing(args, {}, 0)
+    assert ["apertium-eng-spa" in lacking[0], "espeak-ng" in lacking[1]] == [True, True]
+
+
+def test_a_missing_recording_names_its_voice(prod, tmp_path):
+    book = tmp_path / "voices.json"
+    gone = tmp_path / "gone.wav"
+    anna = {"model": "xtts_v2", "language": "es", "speaker_wav": str(gone)}
+    book.write_text(json.dumps({"voices": {"anna": anna}}), encoding="utf-8")
+    lacking = missing({**prod, "voices": str(book)}, KEY | CONSENT, 1)
+    assert any("anna" in sentence and str(gone) in sentence for sentence in lacking)
+    assert any("default voice" in sentence for sentence in lacking)
+
+
+def test_a_book_without_a_voice_for_the_engine_is_told(prod, tmp_path):
+    book = tmp_path / "voices.json"
+    book.write_text('{"voices": {"a": {"model": "kokoro", "language": "es"}}}', encoding="utf-8")
+    [sentence] = missing({**prod, "voices": str(book)}, KEY | CONSENT, 1)
+    assert "xtts" in sentence
+
+
+def test_a_wrong_setting_is_an_error_not_something_missing(prod):
+    with pytest.raises(ConfigError, match=r"asr\.compute"):
+        missing({**prod, "asr": {**prod["asr"], "compute": "x"}}, KEY, 1)
+
+
+@pytest.mark.parametrize("name", ["local", "echo", "fakes"])
+def test_the_other_configurations_need_no_gpu_and_no_key(name):
+    text = Path(PROJECT_DIR / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert missing(yaml.safe_load(text)["applications"][0]["args"], {}, 0) == []
