@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage
-from deployments.health import FAILURES_IN_A_ROW, Health
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, InvalidAudio, ModelFailed, Stage
+from deployments.health import FAILURES_IN_A_ROW, OUT_OF_MEMORY_IN_A_ROW, Health
 
 
 def failing(times: int) -> Health:
@@ -36,4 +36,23 @@ def test_bad_input_and_late_work_do_not_count(error: InvalidAudio | DeadlineExce
     for _ in range(FAILURES_IN_A_ROW):
         health.failed(error)
 
+    health.check()
+
+
+def test_a_device_that_stays_out_of_memory_is_given_up_sooner() -> None:
+    health = Health()
+    for _ in range(OUT_OF_MEMORY_IN_A_ROW - 1):
+        health.failed(GpuOutOfMemory(Stage.TTS, "full"))
+    health.check()
+    health.failed(GpuOutOfMemory(Stage.TTS, "full"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        health.check()
+
+
+def test_memory_that_came_back_starts_over() -> None:
+    health = Health()
+    for _ in range(OUT_OF_MEMORY_IN_A_ROW - 1):
+        health.failed(GpuOutOfMemory(Stage.TTS, "full"))
+    health.succeeded()
+    health.failed(GpuOutOfMemory(Stage.TTS, "full"))
     health.check()
