@@ -17,10 +17,14 @@ SPEAKERS = ("Ana", "Luis")
 MODEL_FILE = "model.pth"
 
 
-def write_tiny(directory: Path, *, max_audio_tokens: int = 64) -> Path:
-    """Two narrow layers, 93 MB in all (the vocoder is the real one's), about a second."""
+def write_tiny(directory: Path, *, max_audio_tokens: int = 64, ends: bool = True) -> Path:
+    """Two narrow layers, 93 MB in all (the vocoder is the real one's), about a second.
+
+    Without `ends` it speaks for as long as it may, whatever the text.
+    """
     return _write(
         directory,
+        ends=ends,
         gpt_layers=2,
         gpt_n_model_channels=64,
         gpt_n_heads=2,
@@ -30,11 +34,11 @@ def write_tiny(directory: Path, *, max_audio_tokens: int = 64) -> Path:
 
 
 def write_full(directory: Path) -> Path:
-    """As large as the published XTTS v2: 30 layers of 1024 channels, 1.9 GB."""
-    return _write(directory)
+    """As large as the published XTTS v2: 30 layers of 1024 channels, 1.9 GB. It never finds an end to a text."""
+    return _write(directory, ends=False)
 
 
-def _write(directory: Path, **sizes: int) -> Path:
+def _write(directory: Path, *, ends: bool, **sizes: int) -> Path:
     import_torchaudio()
     configs = importlib.import_module("TTS.tts.configs.xtts_config")
     models = importlib.import_module("TTS.tts.models.xtts")
@@ -59,6 +63,8 @@ def _write(directory: Path, **sizes: int) -> Path:
     config.save_json(str(directory / "config.json"))
     torch.manual_seed(0)
     model = models.Xtts(config)
+    if not ends:
+        model.gpt.mel_head.bias.data[arguments.gpt_stop_audio_token] = -1e4
     torch.save({"model": model.state_dict(), "config": config.to_dict()}, directory / MODEL_FILE)
     torch.save({name: _speaker(arguments.gpt_n_model_channels) for name in SPEAKERS}, directory / "speakers_xtts.pth")
     return directory
