@@ -188,7 +188,7 @@ def in_processes(folder: Path, count: int, processes: int, *, half: bool, fragme
     ]
     for worker in workers:
         worker.start()
-    shares = [answers.get(timeout=300) for _ in workers]
+    shares = [answers.get(timeout=120) for _ in workers]
     for worker in workers:
         worker.join()
     latencies_s = [latency_s for _, _, latencies_s, _ in shares for latency_s in latencies_s]
@@ -209,7 +209,7 @@ def in_processes(folder: Path, count: int, processes: int, *, half: bool, fragme
 def _work_alone(folder: Path, share: int, barrier: Any, answers: Any, *, half: bool, fragment_s: float) -> None:
     card = Card(folder, half=half, fragment_s=fragment_s)
     sentences = [card.sentence(number) for number in range(share)]
-    barrier.wait(timeout=300)
+    barrier.wait(timeout=120)
     started_s = time.time()  # one clock for all processes of the machine
     latencies_s = [speak(card.model, [sentence]) for sentence in sentences]
     memory = torch.cuda.max_memory_reserved() / 2**30 if card.device == "cuda" else None
