@@ -10,6 +10,7 @@
 
 import argparse
 import asyncio
+import multiprocessing
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +34,11 @@ async def keep_busy(url: str, name: str) -> None:
         for number in range(10_000):
             await worker.wait(lambda number=number: number - len(worker.results) < 2, 120)
             await worker.send(number, fragments[number % len(fragments)])
+
+
+def run_busy(url: str, name: str) -> None:
+    """`keep_busy` as a process."""
+    asyncio.run(keep_busy(url, name))
 
 
 async def acknowledgements(url: str, wanted: int) -> list[float]:
@@ -82,12 +88,17 @@ async def overhead(url: str, streams: int, fragments_each: int) -> dict[str, lis
 async def measure_acks(url: str, wanted: int) -> dict[str, dict[str, float]]:
     """Idle first, then with the models saturated, on the same server."""
     idle = await acknowledgements(url, wanted // 4)
-    busy = [asyncio.create_task(keep_busy(url, f"background-{n}")) for n in range(BACKGROUND_STREAMS)]
-    await asyncio.sleep(3)
+    context = multiprocessing.get_context("spawn")  # other processes: the measuring one must not wait for itself
+    busy = [
+        context.Process(target=run_busy, args=(url, f"background-{n}"), daemon=True) for n in range(BACKGROUND_STREAMS)
+    ]
+    for process in busy:
+        process.start()
+    await asyncio.sleep(12)  # they import and encode first
     loaded = await acknowledgements(url, wanted)
-    for task in busy:
-        task.cancel()
-    await asyncio.gather(*busy, return_exceptions=True)
+    for process in busy:
+        process.terminate()
+        process.join()
     return {"models idle": percentiles(idle), "models busy": percentiles(loaded)}
 
 
