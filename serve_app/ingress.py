@@ -1,7 +1,7 @@
 """The Ingress deployment: the Ray shell around sockets, sessions and the pipeline. Everything meets here."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ from ray.serve import metrics
 from ray.serve.handle import DeploymentHandle
 
 from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsCapabilities
-from deployments.errors import Stage
 from deployments.logs import configure_logs, get_logger
 from serve_app import pipeline
 from serve_app.config import IngressConfig, load_user_config
@@ -24,7 +23,7 @@ from serve_app.metrics import Instruments, StreamMetrics
 from serve_app.protocol import ErrorCode, WireError
 from serve_app.socket import SocketServer
 from serve_app.stream.negotiation import Abilities
-from serve_app.stream.values import Outcome, StreamSettings, Submit
+from serve_app.stream.values import Outcome, Running, StreamSettings, Submit
 
 log = get_logger(__name__)
 MODELS = ("Asr", "Translation", "Tts")
@@ -114,7 +113,7 @@ class Ingress:
         except Exception as error:  # noqa: BLE001 - the stream is open here whatever Ray raises
             log.warning("replicas_not_told", stream_id=stream_id, error=f"{type(error).__name__}: {error}"[:500])
 
-    async def _dub(self, settings: StreamSettings, submit: Submit, running: Callable[[Stage], None]) -> Outcome:
+    async def _dub(self, settings: StreamSettings, submit: Submit, running: Running) -> Outcome:
         abilities = await self._abilities()
         job = pipeline.Job(
             settings=settings,

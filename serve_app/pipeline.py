@@ -20,7 +20,7 @@ from deployments.contracts import (
 )
 from deployments.errors import DeadlineExceeded, Stage, StageError
 from serve_app.stream.said import Said
-from serve_app.stream.values import FallbackMode, Fragment, Outcome, StreamSettings
+from serve_app.stream.values import FallbackMode, Fragment, Outcome, Running, StreamSettings
 
 
 class Stages(Protocol):
@@ -52,8 +52,7 @@ class Job:
     """Whether the voice is an engine that needs the worker's own audio."""
     said: Said
     """What the stream said before; the transcript is noted there."""
-    running: Callable[[Stage], None]
-    """Told when a stage starts."""
+    running: Running
     clock: Callable[[], float]
 
 
@@ -84,7 +83,7 @@ async def _transcribe(job: Job, stages: Stages) -> Transcript:
         audio=job.fragment.audio,
         language=job.settings.source_language,
         hints=job.settings.hints,
-        budget_ms=_enter(job, Stage.ASR),
+        budget_ms=_enter(job, Stage.ASR, Outcome()),
     )
     return await stages.transcribe(request)
 
@@ -97,7 +96,7 @@ async def _translate(job: Job, transcript: Transcript, stages: Stages) -> Transl
         target_language=job.settings.target_language,
         hints=job.settings.hints,
         context=job.said.before(job.fragment.sequence_number),
-        budget_ms=_enter(job, Stage.TRANSLATION),
+        budget_ms=_enter(job, Stage.TRANSLATION, Outcome(transcript)),
     )
     return await stages.translate(request)
 
@@ -109,7 +108,7 @@ async def _synthesize(job: Job, transcript: Transcript, translation: Translation
         voice=job.settings.voice,
         target_duration_ms=transcript.duration_ms,
         output=job.settings.output,
-        budget_ms=_enter(job, Stage.TTS),
+        budget_ms=_enter(job, Stage.TTS, Outcome(transcript, translation)),
         original=job.fragment.audio if job.wants_original else None,
     )
     return await stages.synthesize(request)
@@ -120,7 +119,7 @@ async def _fill(job: Job, transcript: Transcript, stages: Stages) -> Speech:
         ref=_ref(job),
         target_duration_ms=transcript.duration_ms,
         output=job.settings.output,
-        budget_ms=_enter(job, Stage.TTS),
+        budget_ms=_enter(job, Stage.TTS, Outcome(transcript)),
         original=job.fragment.audio if job.fallback_mode == "original" else None,
     )
     return await stages.fill(request)
@@ -130,9 +129,9 @@ def _ref(job: Job) -> FragmentRef:
     return FragmentRef(job.settings.stream_id, job.fragment.fragment_id, job.fragment.sequence_number)
 
 
-def _enter(job: Job, stage: Stage) -> int:
+def _enter(job: Job, stage: Stage, so_far: Outcome) -> int:
     """Tell that the stage starts; what is left of the deadline, in ms."""
-    job.running(stage)
+    job.running(stage, so_far)
     left_ms = int((job.deadline - job.clock()) * 1000)
     if left_ms <= 0:
         raise DeadlineExceeded(stage, "the fragment's time ran out before the stage began")

@@ -47,6 +47,7 @@ from serve_app.stream.values import (
     Emit,
     Fragment,
     Outcome,
+    Running,
     StreamLimits,
     StreamSettings,
     Submit,
@@ -74,7 +75,7 @@ class Observer(Protocol):
 
 Opened = Callable[[str, str, float], None]
 """Told a stream's id, its session and the Unix time in seconds when it opened here."""
-Dub = Callable[[StreamSettings, Submit, Callable[[Stage], None]], Awaitable[Outcome]]
+Dub = Callable[[StreamSettings, Submit, Running], Awaitable[Outcome]]
 """Takes a fragment through the models; the last argument is told each stage that starts."""
 
 
@@ -271,7 +272,8 @@ class SocketServer:
             pair=f"{settings.source_language}-{settings.target_language}",
             voice=settings.voice,
         )
-        self._perform(connection, connection.session.open(abilities.wire))
+        capabilities = abilities.wire.model_copy(update={"max_fragment_bytes": self._max_fragment_bytes})
+        self._perform(connection, connection.session.open(capabilities))
 
     def _check_draining(self) -> None:
         if self.draining:
@@ -375,10 +377,10 @@ class SocketServer:
     async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
         stage = Stage.ASR
 
-        def running(started: Stage) -> None:
+        def running(started: Stage, so_far: Outcome) -> None:
             nonlocal stage
             stage = started
-            session.running(submit.ticket, started)
+            session.running(submit.ticket, started, so_far)
 
         try:
             outcome = await self._dub(session.settings, submit, running)

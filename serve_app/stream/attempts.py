@@ -1,6 +1,6 @@
 """The fragments in flight: their tickets, their slots in the order and their deadlines. PURE."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.errors import Stage
 from serve_app.stream.ordering import ReorderBuffer
@@ -20,6 +20,8 @@ class Attempt:
     start_ms: int | None = None
     """Its place on the timeline where a failed attempt has settled it."""
     stage: Stage = Stage.ASR
+    so_far: Outcome = field(default_factory=Outcome)
+    """What the stages before this one have done."""
     settled: bool = False
     """Whether it has its outcome and only waits for its turn."""
 

@@ -5,6 +5,7 @@ calls `tick` when `next_tick` says so. Results come back under the ticket of the
 in flight (expired, cancelled) is ignored, so a late result can't be taken for that of a resend.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
@@ -177,11 +178,11 @@ class Session:
         dropped = self.disconnect()
         return [*dropped, Emit(notices.replaced(self.settings)), Close(0, NORMAL_CLOSURE, "session replaced")]
 
-    def running(self, ticket: int, stage: Stage) -> None:
-        """The pipeline has come to a stage."""
+    def running(self, ticket: int, stage: Stage, so_far: Outcome) -> None:
+        """The pipeline has come to a stage; `so_far` is what it has done, and stands in the result if time runs out."""
         attempt = self._attempts.get(ticket)
         if attempt is not None:
-            attempt.stage = stage
+            attempt.stage, attempt.so_far = stage, so_far
 
     def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
         """The pipeline is done with a fragment, well or not. Time that has passed is told before, by `tick`."""
@@ -201,7 +202,7 @@ class Session:
             if now < attempt.deadline:
                 within = "before a later fragment had to leave"
             failure = DeadlineExceeded(attempt.stage, f"no result {within}; the {attempt.stage} stage was running")
-            effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=failure), now)]
+            effects += [Cancel(attempt.ticket), *self._settle(attempt, replace(attempt.so_far, failure=failure), now)]
         overdue = self._attempts.overdue(now, self._slack_s, self._start_wait_s)
         if overdue is not None:
             effects += self._give_up_below(overdue)
@@ -316,7 +317,7 @@ class Session:
         effects = self._signal(Signal.CLOSE)
         shared = GpuOutOfMemory(failure.stage, "the stream ended: the device ran out of memory")
         for attempt in self._attempts.running():
-            effects += [Cancel(attempt.ticket), *self._settle(attempt, Outcome(failure=shared), now)]
+            effects += [Cancel(attempt.ticket), *self._settle(attempt, replace(attempt.so_far, failure=shared), now)]
         effects += self._finish(now)
         if asked_to_end:
             effects.append(Emit(self._statistics.complete(self.settings.stream_id)))

@@ -1,10 +1,11 @@
 """What goes into a session and what comes out of it. PURE."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
-from deployments.errors import StageError
+from deployments.errors import Stage, StageError
 from serve_app.protocol import ServerEvent
 from serve_app.stream.said import Said
 
@@ -83,6 +84,10 @@ class Outcome:
     speech: Speech | None = None
     failure: StageError | None = None
     warnings: tuple[str, ...] = ()
+
+
+Running: TypeAlias = Callable[[Stage, Outcome], None]
+"""Told by the pipeline that a stage starts, with what was done before it."""
 
 
 # --- effects: what the shell has to do, in this order -----------------------------------------------------------

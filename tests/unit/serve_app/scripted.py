@@ -1,7 +1,6 @@
 """Values and a scripted pipeline that the tests of the shell share."""
 
 import asyncio
-from collections.abc import Callable
 
 from deployments.contracts import (
     AsrCapabilities,
@@ -17,7 +16,7 @@ from deployments.contracts import (
 )
 from deployments.errors import Stage
 from serve_app.stream.negotiation import Abilities
-from serve_app.stream.values import Effect, Fragment, Outcome, StreamLimits, StreamSettings, Submit
+from serve_app.stream.values import Effect, Fragment, Outcome, Running, StreamLimits, StreamSettings, Submit
 
 M4A = AudioFormat("m4a", 48_000, 1)
 ABILITIES = Abilities(
@@ -63,10 +62,10 @@ class ScriptedDub:
         self.settings: list[StreamSettings] = []
         self._results: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def __call__(self, settings: StreamSettings, submit: Submit, running: Callable[[Stage], None]) -> Outcome:
+    async def __call__(self, settings: StreamSettings, submit: Submit, running: Running) -> Outcome:
         fragment_id = submit.fragment.fragment_id
         self.settings.append(settings)
-        running(Stage.TRANSLATION)
+        running(Stage.TRANSLATION, Outcome(OUTCOME.transcript))
         self.started.put_nowait(fragment_id)
         if fragment_id in self.bugs:
             raise ZeroDivisionError("a bug")

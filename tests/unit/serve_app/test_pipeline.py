@@ -9,6 +9,7 @@ from deployments.contracts import EncodedAudio, FillRequest, FragmentRef
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, Stage, SynthesisFailed
 from serve_app.pipeline import Job, dub
 from serve_app.stream.said import Said
+from serve_app.stream.values import Outcome
 from tests.unit.serve_app.scripted import FRAGMENT, M4A, SETTINGS, SPEECH, TRANSLATION, transcript
 
 FILLED = replace(SPEECH, audio=EncodedAudio(b"silence", M4A))
@@ -71,7 +72,7 @@ def job(stages, ran) -> Job:
         fallback_mode="silence",
         wants_original=False,
         said=Said(),
-        running=ran.append,
+        running=lambda stage, _: ran.append(stage),
         clock=lambda: stages.now,
     )
 
@@ -83,6 +84,17 @@ async def test_translation_hears_what_the_stream_said_before_and_the_transcript_
     await dub(job, stages)
     assert stages.requests["translate"].context == "said before"
     assert job.said.before(6) == "said before hello"
+
+
+async def test_each_stage_that_starts_comes_with_what_was_done_before_it(job, stages):
+    told = []
+    await dub(replace(job, running=lambda stage, so_far: told.append((stage, so_far))), stages)
+    heard = stages.answers["transcribe"]
+    assert told == [
+        (Stage.ASR, Outcome()),
+        (Stage.TRANSLATION, Outcome(heard)),
+        (Stage.TTS, Outcome(heard, TRANSLATION)),
+    ]
 
 
 async def test_the_whole_way(job, stages, ran):

@@ -398,7 +398,8 @@ async def test_the_size_limit_can_be_lowered():
     server = Server()
     await server.start(max_fragment_bytes=4)
     worker = await Worker(server).connect()
-    await worker.open()
+    ready = await worker.open()
+    assert ready["capabilities"]["max_fragment_bytes"] == 4
     await worker.send(0)
     assert (await worker.error())["code"] == "FRAGMENT_TOO_LARGE"
     await worker.sio.shutdown()
@@ -531,6 +532,8 @@ async def test_a_deadline_cancels_the_pipeline_and_names_the_stage_that_ran(work
     await worker.send(0)
     result = await worker.expect("fragment:processed")
     assert (result["error"]["code"], result["error"]["stage"]) == ("TIMEOUT", "translation")
+    assert result["transcript"] == OUTCOME.transcript.recognition.text
+    assert result["stage_timings"]["asr_ms"] == OUTCOME.transcript.elapsed_ms
     assert 1000 <= result["processing_time_ms"] < 2000
     assert await within(server.dub.cancelled.get()) == "f-0"
 

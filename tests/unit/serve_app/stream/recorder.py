@@ -160,8 +160,8 @@ class Recorder:
         result = make_outcome(f"said in {ticket}") if outcome is None else outcome
         return self._record("complete", (ticket, result), self.session.complete(ticket, result, self.now))
 
-    def running(self, fragment_id: str, stage: Stage) -> None:
-        self.session.running(self.tickets[fragment_id][-1], stage)
+    def running(self, fragment_id: str, stage: Stage, so_far: Outcome | None = None) -> None:
+        self.session.running(self.tickets[fragment_id][-1], stage, so_far or Outcome())
 
     def tick(self, now: float | None = None) -> Step:
         """Tick at `now`, which becomes the time."""

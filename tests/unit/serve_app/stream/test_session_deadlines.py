@@ -1,8 +1,8 @@
 import pytest
 
 from deployments.errors import ModelFailed, Stage
-from serve_app.stream.values import Cancel
-from tests.unit.serve_app.stream.recorder import Recorder, failed, make_settings
+from serve_app.stream.values import Cancel, Outcome
+from tests.unit.serve_app.stream.recorder import Recorder, failed, make_outcome, make_settings
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -118,3 +118,18 @@ def test_a_retry_out_of_time_fails_by_itself() -> None:
     [step] = recorder.wait(8)
     assert step.numbers == [0]
     assert step.effects[0] == Cancel(recorder.tickets["f0"][1])
+
+
+def test_a_timeout_keeps_what_earlier_stages_have_done() -> None:
+    recorder = Recorder()
+    recorder.send(0)
+    done = make_outcome()
+    recorder.running("f0", Stage.TTS, Outcome(done.transcript, done.translation))
+    recorder.wait(recorder.session.settings.timeout_ms / 1000)
+    [result] = recorder.results
+    assert result.error is not None
+    assert (result.error.code, result.error.stage) == ("TIMEOUT", "tts")
+    assert result.transcript == done.transcript.recognition.text
+    assert result.stage_timings.asr_ms == done.transcript.elapsed_ms
+    assert result.metadata.original_duration_ms == done.transcript.duration_ms
+    assert result.dubbed_audio is None
