@@ -23,7 +23,7 @@ serve: setup packages ## Run the service with configs/local.yaml on port 8000 un
 	@$(BIN)/livedub serve configs/local.yaml
 
 test: setup packages-test ## Run all tests, on the real server and real models.
-	@$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:.coverage.xml --cov-fail-under=80
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=80
 	@$(BIN)/coverage report --include='serve_app/stream/*' --fail-under=100
 
 check: setup ## Lint, formatting, types and the arrows between modules.
@@ -79,4 +79,4 @@ bench: setup packages ## Measure acknowledgements, overhead and throughput; resu
 	@$(BIN)/python -m bench.latency
 
 clean: ## Remove everything that was made here, .venv included.
-	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.xml *.egg-info
+	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -101,7 +101,22 @@ def at_pauses(samples, seconds=10, rate_hz=48_000):
     return [*pieces, samples]
 
 
-async def test_the_dub_is_speech_of_the_originals_length(server):
+async def test_edge_two_speakers_in_one_fragment_are_both_heard_and_spoken_by_the_one_voice(server):
+    first, second = clips.clip("sense_and_sensibility-0880.wav"), clips.clip("two_cities.flac")[: 3 * 48_000]
+    async with Worker(server.url) as worker:
+        await worker.init("two-speakers", {"format": "wav"}, timeout_ms=30_000)
+        audio = clips.encoded(np.concatenate([first, second]), "wav")
+        await worker.send(0, audio, audio__format="wav")
+        result = (await worker.wait_results(1))[0]
+    assert result["status"] == "success", result.get("error")
+    heard = result["transcript"].lower()
+    assert "young man" in heard
+    assert "best of times" in heard
+    assert "joven" in result["translated_text"].lower()
+    assert "tiempo" in result["translated_text"].lower()
+
+
+async def test_us1_3_the_dub_is_speech_of_the_originals_length(server):
     async with Worker(server.url) as worker:
         await worker.init("speech")
         fragment = await worker.send(0, clips.adts_fragments()[0])
