@@ -58,8 +58,7 @@ class Ingress:
         configure_logs(log_level)
         self._config = config
         self._overrides = overrides
-        self._user_config = load_user_config({}, overrides)
-        self._limits = self._user_config.streams.limits()
+        self._limits = load_user_config({}, overrides).streams.limits()
         self._stages = HandleStages(asr, translation, tts)
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
         self._capabilities: dict[str, Any] = {}
@@ -85,14 +84,14 @@ class Ingress:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection."""
-        self._user_config = load_user_config(user_config, self._overrides)
-        self._limits = self._user_config.streams.limits()
+        live = load_user_config(user_config, self._overrides)
+        self._limits = live.streams.limits()
         self._sockets.apply_limits()
         self._start_watch()
-        if self._user_config.draining and not self._sockets.draining:
+        if live.draining and not self._sockets.draining:
             log.info("draining", streams=self._sockets.streams)
             self._sockets.drain()
-        self._sockets.draining = self._user_config.draining
+        self._sockets.draining = live.draining
 
     async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
         """Called by the replica on which a stream has opened: a worker that restarted may have left it here."""

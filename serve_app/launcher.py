@@ -60,7 +60,15 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, no YAML, or a wrong field, which is named.
     """
-    schema = read_schema(path)
+    return checked(read_schema(path))
+
+
+def checked(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration, once all that is ours in it has been checked against the environment too.
+
+    Raises:
+        ConfigError: naming the wrong field.
+    """
     config = load_args(args_of(schema), os.environ)
     load_voices(config.voices)
     load_user_config(user_config_of(schema), os.environ)
@@ -136,8 +144,9 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
         ConfigError: before anything starts.
         LaunchError: it did not come up.
     """
-    require(args_of(read_schema(options.config)), os.environ, count_gpus())
-    schema = read_config(options.config)
+    schema = read_schema(options.config)
+    require(args_of(schema), os.environ, count_gpus())
+    schema = checked(schema)
     http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
     http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = {**schema, "http_options": http}
