@@ -1,0 +1,72 @@
+"""A stream that runs for weeks takes no more memory than one that has run for minutes."""
+
+import pickle
+
+import pytest
+
+from deployments.errors import ModelFailed
+from serve_app.protocol import ErrorCode
+from serve_app.stream.session import Session
+from serve_app.stream.values import StreamLimits, Submit
+from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
+
+WARM, LONG = 2_000, 20_000
+"""Fragments: 3 hours and 33 hours of a live stream."""
+LIMITS = StreamLimits(kept_results=64, kept_bytes=1_000_000)
+
+
+def size_bytes(session: Session) -> int:
+    """All that the session holds on to, as one pickle: whatever grows, wherever it hides, is in there."""
+    return len(pickle.dumps(session))
+
+
+def live(session: Session, first: int, last: int, kind: str) -> None:
+    """Fragments first … last - 1, one every 6 s, each answered after a second or so."""
+    for number in range(first, last):
+        now = 6.0 * number
+        if kind == "gaps" and number % 3 == 1:
+            continue
+        if kind == "refused" and number % 3 == 1:
+            session.refuse(
+                ErrorCode.MALFORMED_DATA, "not base64", now, fragment_id=f"bad{number}", sequence_number=number
+            )
+            continue
+        effects = [*session.tick(now), *session.accept(make_fragment(number, f"fragment-{number:012d}"), now)]
+        outcome = failed(ModelFailed) if kind == "failing" and number % 2 else make_outcome(audio=b"d" * 64)
+        later = now + 1 + 0.001 * (number % 997)
+        for effect in effects:
+            if isinstance(effect, Submit):
+                session.running(effect.ticket, "asr", outcome)
+                effect.said.note(number, f"what was said in fragment {number:012d}")
+                session.complete(effect.ticket, outcome, later)
+        if kind == "resent":
+            session.accept(make_fragment(number, f"fragment-{number:012d}"), later + 1)
+
+
+@pytest.mark.parametrize("kind", ["good", "failing", "gaps", "refused", "resent"])
+def test_what_a_session_holds_stops_growing(kind):
+    session = Session(make_settings(), LIMITS)
+    live(session, 0, WARM, kind)
+    warm = size_bytes(session)
+    live(session, WARM, LONG, kind)
+    assert session.in_flight <= 2  # the last ones may wait for a number that never came
+    assert size_bytes(session) < warm * 1.1
+
+
+def test_the_measure_sees_what_grows():
+    """Without the limit on kept results the same stream would be caught."""
+    session = Session(make_settings(), StreamLimits(kept_results=1_000_000, kept_bytes=1_000_000_000))
+    live(session, 0, 500, "good")
+    early = size_bytes(session)
+    live(session, 500, 2_000, "good")
+    assert size_bytes(session) > early * 2
+
+
+def test_numbers_from_far_ahead_cost_nothing():
+    session = Session(make_settings(first_sequence_number=0), LIMITS)
+    empty = size_bytes(session)
+    for step in range(5_000):
+        session.refuse(
+            ErrorCode.INVALID_FRAGMENT, "no", 0.0, fragment_id=f"far{step}", sequence_number=2**53 - 1 - step * 7
+        )
+    assert size_bytes(session) < empty + 100_000
