@@ -1,12 +1,14 @@
 """The model deployments as the pipeline sees them: Ray handles in, stage results and stage errors out.
 
 Everything that Ray can raise becomes a StageError here. A call is stopped at its replica when its caller is cancelled:
-cancelling the await alone would let it run on.
+cancelling the await alone would let it run on. Content that makes replicas die is refused, see `quarantine`.
 """
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.contracts import (
+    EncodedAudio,
     FillRequest,
     Speech,
     SynthesizeRequest,
@@ -23,8 +26,19 @@ from deployments.contracts import (
     TranslateRequest,
     Translation,
 )
-from deployments.errors import InternalFault, ModelFailed, QueueFull, Stage, StageError, WorkerCrashed
+from deployments.errors import (
+    DeadlineExceeded,
+    InternalFault,
+    InvalidAudio,
+    InvalidText,
+    ModelFailed,
+    QueueFull,
+    Stage,
+    StageError,
+    WorkerCrashed,
+)
 from deployments.logs import about, get_logger
+from serve_app.quarantine import Attempt, Quarantine
 
 log = get_logger(__name__)
 CRASH_RETRIES = 1
@@ -42,6 +56,7 @@ class HandleStages:
         translation: handle of the Translation deployment.
         tts: handle of the Tts deployment.
         clock: seconds, monotonic.
+        on_conviction: told the stage whenever content is found to make replicas die.
     """
 
     def __init__(
@@ -50,12 +65,16 @@ class HandleStages:
         translation: DeploymentHandle[Any],
         tts: DeploymentHandle[Any],
         clock: Callable[[], float] = time.monotonic,
+        on_conviction: Callable[[Stage], None] = lambda _: None,
     ) -> None:
         # By value: for messages of this size three to five times faster than through the object store.
         self._asr = asr.options(_by_reference=False)
         self._translation = translation.options(_by_reference=False)
         self._tts = tts.options(_by_reference=False)
         self._clock = clock
+        self._on_conviction = on_conviction
+        self._quarantine = Quarantine(clock)
+        self._one_suspect = {stage: asyncio.Lock() for stage in Stage}
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         """`Asr.transcribe`."""
@@ -89,12 +108,14 @@ class HandleStages:
     async def _call(self, stage: Stage, method: Any, request: R) -> Any:
         start_by = self._clock() + request.budget_ms / 1000
         for attempt in range(CRASH_RETRIES + 1):
-            left_ms = int((start_by - self._clock()) * 1000)
             try:
-                return await _once(method, replace(request, budget_ms=max(left_ms, 1)))
+                return await self._attempt(stage, method, request, start_by)
             except RayActorError as error:
                 with about(request.ref, stage):
                     log.warning("replica_died", attempt=attempt + 1, error=type(error).__name__)
+                digest = _digest(request)
+                if self._quarantine.convicted(stage, digest) or self._quarantine.suspected(stage, digest):
+                    break
             except RayTaskError as error:  # may be a StageError too, with Ray's traceback for a message
                 cause = error.cause
                 raise cause if isinstance(cause, StageError) else self._bug(stage, request, error) from None
@@ -104,7 +125,57 @@ class HandleStages:
                 raise QueueFull(stage, "the stage's queue is full") from None
             except (DeploymentUnavailableError, RayServeException, RayError) as error:
                 raise ModelFailed(stage, f"the stage can't be reached: {type(error).__name__}") from None
-        raise WorkerCrashed(stage, f"the replica died {CRASH_RETRIES + 1} times while it had the fragment")
+        raise WorkerCrashed(stage, "replicas died while they had the fragment")
+
+    async def _attempt(self, stage: Stage, method: Any, request: R, start_by: float) -> Any:
+        digest = "" if self._quarantine.empty else _digest(request)
+        if self._quarantine.convicted(stage, digest):
+            raise _refusal(stage, request)
+        async with self._turn(stage, digest, start_by) as suspect:
+            if suspect and self._quarantine.convicted(stage, digest):  # by the same content, while this one waited
+                raise _refusal(stage, request)
+            left_ms = int((start_by - self._clock()) * 1000)
+            under_way = self._quarantine.begin(stage, suspect=suspect)
+            try:
+                answer = await _once(method, replace(request, budget_ms=max(left_ms, 1)))
+            except RayActorError as error:
+                if error.actor_id is not None and not error.preempted:
+                    self._blame(under_way, request, error.actor_id)
+                raise
+            except RayTaskError:
+                if not self._quarantine.empty:
+                    self._quarantine.survived(stage, _digest(request))
+                raise
+            finally:
+                self._quarantine.end(under_way)
+            if not self._quarantine.empty:
+                self._quarantine.survived(stage, _digest(request))
+            return answer
+
+    def _blame(self, under_way: Attempt, request: R, replica: str) -> None:
+        digest = _digest(request)
+        if self._quarantine.died(under_way, digest, replica):
+            with about(request.ref, under_way.stage):
+                log.error("content_quarantined", digest=digest)
+            self._on_conviction(under_way.stage)
+
+    @asynccontextmanager
+    async def _turn(self, stage: Stage, digest: str, start_by: float) -> AsyncIterator[bool]:
+        """Wait until a suspect may run; others may at once. Gives whether this is one."""
+        if not self._quarantine.suspected(stage, digest):
+            yield False
+            return
+        lock = self._one_suspect[stage]
+        try:
+            async with asyncio.timeout(start_by - self._clock()):
+                await lock.acquire()
+        except TimeoutError:
+            message = "the fragment's time ran out while it waited to be tried apart from other suspects"
+            raise DeadlineExceeded(stage, message) from None
+        try:
+            yield True
+        finally:
+            lock.release()
 
     @staticmethod
     def _bug(stage: Stage, request: R, error: RayTaskError) -> InternalFault:
@@ -120,3 +191,31 @@ async def _once(method: Any, *args: object) -> Any:
     except asyncio.CancelledError:
         response.cancel()
         raise
+
+
+def _digest(request: TranscribeRequest | TranslateRequest | SynthesizeRequest | FillRequest) -> str:
+    """Of what a stage computes on; equal for equal content, whichever stream it belongs to."""
+    match request:
+        case TranscribeRequest(audio=audio, language=language):
+            parts = (*_audio_parts(audio), language)
+        case TranslateRequest(text=text, source_language=source, target_language=target):
+            parts = (text, source, target)
+        case SynthesizeRequest(text=text, voice=voice, original=original):
+            parts = ("speak", text, voice, *_audio_parts(original))
+        case FillRequest(target_duration_ms=duration_ms, output=output, original=original):
+            parts = ("fill", str(duration_ms), repr(output), *_audio_parts(original))
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()
+
+
+def _audio_parts(audio: EncodedAudio | None) -> tuple[str | bytes, ...]:
+    return () if audio is None else (repr(audio.format), audio.data)
+
+
+def _refusal(stage: Stage, request: object) -> StageError:
+    of_audio = isinstance(request, TranscribeRequest | FillRequest)
+    kind = InvalidAudio if of_audio else InvalidText
+    return kind(stage, f"replicas died {'on this audio' if of_audio else 'on this text'} twice; it is refused for now")

@@ -1,6 +1,8 @@
 """What Ray can raise becomes a stage's failure; a cancelled call is stopped at its replica."""
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
@@ -16,8 +18,11 @@ from deployments.contracts import (
     TranslateRequest,
 )
 from deployments.errors import (
+    DeadlineExceeded,
     DurationMismatch,
     InternalFault,
+    InvalidAudio,
+    InvalidText,
     ModelFailed,
     QueueFull,
     RateLimitExceeded,
@@ -88,6 +93,11 @@ class Handle:
         return self.responses[-1]
 
 
+def death(replica: int) -> ActorUnavailableError:
+    """Of one of the replicas."""
+    return ActorUnavailableError("gone", replica.to_bytes(16, "big"))
+
+
 def stages_of(handle: Handle, clock=lambda: 0.0) -> HandleStages:
     return HandleStages(handle, handle, handle, clock)
 
@@ -131,18 +141,20 @@ async def test_a_fragment_whose_replicas_keep_dying_is_a_crash(call):
     assert len(handle.called) == 2
 
 
-async def test_the_budget_shrinks_on_a_retry():
-    times = iter([0.0, 0.0, 3.0])
-    handle = Handle(ActorDiedError(), transcript())
-    await stages_of(handle, lambda: next(times)).transcribe(TRANSCRIBE)
-    assert [request.budget_ms for _, (request,) in handle.called] == [8000, 5000]
+@pytest.mark.parametrize(("took_s", "left_ms"), [(3.0, 5000), (30.0, 1)])
+async def test_the_budget_shrinks_on_a_retry_and_is_never_negative(took_s, left_ms):
+    now_s = 0.0
 
+    class Slow(Handle):
+        def remote(self, *args: object) -> Response:
+            nonlocal now_s
+            response = super().remote(*args)
+            now_s += took_s
+            return response
 
-async def test_the_budget_of_a_late_retry_is_never_negative():
-    times = iter([0.0, 0.0, 30.0])
-    handle = Handle(ActorDiedError(), transcript())
-    await stages_of(handle, lambda: next(times)).transcribe(TRANSCRIBE)
-    assert handle.called[1][1][0].budget_ms == 1
+    handle = Slow(ActorDiedError(), transcript())
+    await stages_of(handle, lambda: now_s).transcribe(TRANSCRIBE)
+    assert [request.budget_ms for _, (request,) in handle.called] == [8000, left_ms]
 
 
 async def test_a_stages_own_error_passes_as_it_is():
@@ -207,3 +219,111 @@ async def test_a_deployment_that_does_not_answer_is_given_up_and_not_left_waitin
     with pytest.raises(TimeoutError):
         await stages_of(handle).abilities("Asr", 0.01)
     assert handle.responses[0].cancelled
+
+
+REFUSALS = {"transcribe": InvalidAudio, "translate": InvalidText, "synthesize": InvalidText, "fill": InvalidAudio}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_content_that_killed_two_replicas_is_refused_from_then_on(call):
+    handle = Handle(death(1), death(2), "the next content is served")
+    convicted: list[Stage] = []
+    stages = HandleStages(handle, handle, handle, lambda: 0.0, convicted.append)
+    with capture_logs() as logged, pytest.raises(WorkerCrashed):
+        await getattr(stages, call)(CALLS[call])
+    again = replace(CALLS[call], ref=FragmentRef("another stream", "f-7", 7))
+    with pytest.raises(REFUSALS[call]) as refused:
+        await getattr(stages, call)(again)
+
+    assert (refused.value.stage, refused.value.retryable) == (STAGES[call], False)
+    assert len(handle.called) == 2
+    assert convicted == [STAGES[call]]
+    assert [entry["log_level"] for entry in logged if entry["event"] == "content_quarantined"] == ["error"]
+    different = {"transcribe": {"language": "de"}, "fill": {"target_duration_ms": 5999}}.get(call, {"text": "other"})
+    assert await getattr(stages, call)(replace(again, **different)) == "the next content is served"
+
+
+async def test_a_call_handed_twice_to_one_dead_replica_is_not_held_against_it():
+    handle = Handle(death(1), death(1), transcript())
+    stages = stages_of(handle)
+    with pytest.raises(WorkerCrashed):
+        await stages.transcribe(TRANSCRIBE)
+    assert await stages.transcribe(TRANSCRIBE) == transcript()
+
+
+@pytest.mark.parametrize("answer", [transcript(), task_error(InvalidAudio(Stage.ASR, "noise"))], ids=["done", "failed"])
+async def test_an_answer_of_any_kind_clears_the_content(answer):
+    handle = Handle(death(1), answer, death(2), transcript())
+    stages = stages_of(handle)
+    with suppress(InvalidAudio):
+        await stages.transcribe(TRANSCRIBE)
+    assert await stages.transcribe(TRANSCRIBE) == transcript()
+
+
+class Replicas(Handle):
+    """Replicas whose calls end when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[asyncio.Future[object]] = []
+
+    def remote(self, *args: object) -> Response:
+        self.ends.append(asyncio.get_running_loop().create_future())
+        self.answers.append(None)
+        response = super().remote(*args)
+        response._wait = lambda end=self.ends[-1]: asyncio.wait_for(end, None)
+        return response
+
+    async def until(self, n_calls: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.called) < n_calls:
+                await asyncio.sleep(0)
+
+
+async def two_suspects(stages: HandleStages, replicas: Replicas) -> tuple[TranscribeRequest, TranscribeRequest]:
+    """Two contents that were in both replicas when these died."""
+    requests = TRANSCRIBE, replace(TRANSCRIBE, audio=EncodedAudio(b"y", M4A))
+    running = [asyncio.create_task(stages.transcribe(request)) for request in requests]
+    for replica in (1, 2):
+        await replicas.until(2 * replica)
+        for end in replicas.ends[-2:]:
+            end.set_exception(death(replica))
+    failures = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [WorkerCrashed, WorkerCrashed]
+    return requests
+
+
+async def test_suspects_run_one_at_a_time_until_one_kills_again():
+    replicas = Replicas()
+    stages = stages_of(replicas)
+    killer, innocent = await two_suspects(stages, replicas)
+    first = asyncio.create_task(stages.transcribe(killer))
+    second = asyncio.create_task(stages.transcribe(innocent))
+    await replicas.until(5)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(replicas.called) == 5
+    replicas.ends[4].set_exception(death(3))
+    with pytest.raises(WorkerCrashed):
+        await first
+    await replicas.until(6)
+    replicas.ends[5].set_result(transcript())
+    assert await second == transcript()
+    with pytest.raises(InvalidAudio):
+        await stages.transcribe(killer)
+    assert len(replicas.called) == 6
+
+
+async def test_a_suspect_waits_no_longer_than_its_deadline_and_others_do_not_wait():
+    replicas = Replicas()
+    stages = stages_of(replicas)
+    killer, innocent = await two_suspects(stages, replicas)
+    first = asyncio.create_task(stages.transcribe(killer))
+    await replicas.until(5)
+    with pytest.raises(DeadlineExceeded):
+        await stages.transcribe(replace(innocent, budget_ms=10))
+    bystander = asyncio.create_task(stages.transcribe(replace(TRANSCRIBE, audio=EncodedAudio(b"z", M4A))))
+    await replicas.until(6)
+    for end in replicas.ends[4:]:
+        end.set_result(transcript())
+    assert await first == await bystander == transcript()
