@@ -1,4 +1,4 @@
-"""The Socket.IO shell: decodes what workers send, calls their sessions, performs the effects.
+"""The Socket.IO shell: decodes what workers send and calls their sessions.
 
 Decides nothing. Events of one connection are handled one after the other, in the order in which they came; nothing in
 a handler waits for a model.
@@ -9,13 +9,12 @@ import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import socketio
 from engineio.packet import NOOP, Packet
 
 from deployments.contracts import AudioFormat, EncodedAudio
-from deployments.errors import InternalFault, Stage
 from deployments.logs import get_logger
 from serve_app.connection import Connection
 from serve_app.hosting import CLOSER_KEY, Closer
@@ -26,7 +25,6 @@ from serve_app.protocol import (
     ErrorCode,
     FragmentAck,
     FragmentData,
-    FragmentProcessed,
     ServerEvent,
     StreamEnd,
     StreamInit,
@@ -39,23 +37,10 @@ from serve_app.protocol import (
 from serve_app.protocol.wire import MAX_INTEGER
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
-from serve_app.stream.values import (
-    SERVICE_RESTART,
-    Cancel,
-    Close,
-    Effect,
-    Emit,
-    Fragment,
-    Outcome,
-    Running,
-    StreamLimits,
-    StreamSettings,
-    Submit,
-)
+from serve_app.stream.values import SERVICE_RESTART, Close, Emit, Fragment, StreamLimits
+from serve_app.streams import HERE, Dub, Observer, Streams, now_s
 
 log = get_logger(__name__)
-HERE = "ingress"
-"""The `stage` of log lines that no model stage writes."""
 NANOSECONDS_PER_MS = 1_000_000
 NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
@@ -63,20 +48,8 @@ FRAMING_BYTES = 1024 * 1024
 """Engine.IO takes this much more than the WebSocket server, so that the latter's clean refusal (1009) comes first."""
 
 
-class Observer(Protocol):
-    """Counts what happens."""
-
-    def observe(self, effect: Effect) -> None:
-        """An effect was performed."""
-
-    def load(self, streams: int, in_flight: int) -> None:
-        """Streams open and fragments in flight on this ingress replica."""
-
-
 Opened = Callable[[str, str, float], None]
 """Told a stream's id, its session and the Unix time in seconds when it opened here."""
-Dub = Callable[[StreamSettings, Submit, Running], Awaitable[Outcome]]
-"""Takes a fragment through the models; the last argument is told each stage that starts."""
 
 
 def _nobody(stream_id: str, session_id: str, opened_unix_s: float) -> None:
@@ -109,14 +82,12 @@ class SocketServer:
         ping_timeout_s: float = 10,
         max_fragment_bytes: int = MAX_FRAGMENT_BYTES,
     ) -> None:
-        self._dub = dub
         self._abilities = abilities
         self._limits = limits
-        self._observer = observer
         self._opened = opened
         self._max_fragment_bytes = max_fragment_bytes
         self._connections: dict[str, Connection] = {}
-        self._streams: dict[str, Connection] = {}
+        self._streams = Streams(dub, observer)
         self._disconnecting: asyncio.Future[None] | None = None
         self.draining = False
         self._sio = socketio.AsyncServer(
@@ -141,9 +112,8 @@ class SocketServer:
 
     def apply_limits(self) -> None:
         """Thresholds have changed: running streams get them too."""
-        for connection in self._streams.values():
-            if connection.session is not None:
-                connection.session.limit(self._limits())
+        for session in self._streams:
+            session.limit(self._limits())
 
     def drain(self) -> None:
         """Take no new stream; let each one finish what is in flight, then send its worker elsewhere."""
@@ -152,7 +122,7 @@ class SocketServer:
             if connection.session is None:
                 connection.post(Close(0, SERVICE_RESTART, "server draining"))
             else:
-                self._perform(connection, connection.session.drain(_now()))
+                self._streams.perform(connection, connection.session.drain(now_s()))
 
     # --- Socket.IO events ---------------------------------------------------------------------------------------
 
@@ -194,8 +164,8 @@ class SocketServer:
         session = connection.session
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=reason)
-            self._forget(connection)
-            self._perform(connection, session.disconnect())
+            self._streams.forget(connection)
+            self._streams.perform(connection, session.disconnect())
         await connection.abandon()
 
     def _lost(self, sid: str) -> None:
@@ -226,13 +196,13 @@ class SocketServer:
             parse(FragmentAck, payload)
         elif event == StreamPause.EVENT:
             session = _session(connection, parse(StreamPause, payload).stream_id)
-            self._perform(connection, session.pause())
+            self._streams.perform(connection, session.pause())
         elif event == StreamResume.EVENT:
             session = _session(connection, parse(StreamResume, payload).stream_id)
-            self._perform(connection, session.resume())
+            self._streams.perform(connection, session.resume())
         elif event == StreamEnd.EVENT:
             session = _session(connection, parse(StreamEnd, payload).stream_id)
-            self._perform(connection, session.end(_now()))
+            self._streams.perform(connection, session.end(now_s()))
         else:
             known = ", ".join(known.EVENT for known in CLIENT_EVENTS)
             message = f"unknown event {event[:64]!r}; allowed: {known}"
@@ -245,8 +215,7 @@ class SocketServer:
             payload = {**{name: value for name, value in defaults.items() if value}, **payload}
         init = parse(StreamInit, payload)
         current = connection.session
-        live = current is not None and self._streams.get(current.settings.stream_id) is connection
-        if current is not None and live and current.settings.stream_id != init.stream_id:
+        if current is not None and self._streams.live(connection) and current.settings.stream_id != init.stream_id:
             message = f"stream_id: this connection carries {current.settings.stream_id!r}; end it first"
             raise WireError(ErrorCode.INVALID_CONFIG, message, {"field": "stream_id", "sent": init.stream_id})
         abilities = await self._abilities()
@@ -254,15 +223,12 @@ class SocketServer:
             return
         self._check_draining()
         settings = negotiate(
-            init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - _now()
+            init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - now_s()
         )
-        if current is not None:
-            self._perform(connection, current.disconnect())
-        self._take_over(connection, settings.stream_id)
+        session = Session(settings, self._limits())
+        self._streams.register(connection, session)
         connection.stay()
-        connection.session = Session(settings, self._limits())
         connection.opened_unix_s = time.time()
-        self._streams[settings.stream_id] = connection
         self._opened(settings.stream_id, settings.session_id, connection.opened_unix_s)
         log.info(
             "stream_opened",
@@ -273,32 +239,16 @@ class SocketServer:
             voice=settings.voice,
         )
         capabilities = abilities.wire.model_copy(update={"max_fragment_bytes": self._max_fragment_bytes})
-        self._perform(connection, connection.session.open(capabilities))
+        self._streams.perform(connection, session.open(capabilities))
 
     def _check_draining(self) -> None:
         if self.draining:
             message = "this server is shutting down; reconnect and open the stream again"
             raise WireError(ErrorCode.SERVER_DRAINING, message)
 
-    def _take_over(self, connection: Connection, stream_id: str) -> None:
-        """A stream of this name that is live on another connection ends there."""
-        other = self._streams.get(stream_id)
-        if other is not None and other is not connection:
-            self._replace(other, stream_id)
-
     def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
-        other = self._streams.get(stream_id)
-        if other is not None and other.session is not None:
-            own = (other.opened_unix_s, other.session.settings.session_id)
-            if own < (opened_unix_s, session_id):
-                self._replace(other, stream_id)
-
-    def _replace(self, other: Connection, stream_id: str) -> None:
-        if other.session is not None:
-            log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
-            self._perform(other, other.session.replace())
-            self._forget(other)
+        self._streams.let_go(stream_id, session_id, opened_unix_s)
 
     def _fragment(self, connection: Connection, data: FragmentData) -> None:
         session = _session(connection, data.stream_id)
@@ -313,7 +263,7 @@ class SocketServer:
             digest=hashlib.blake2b(payload, digest_size=16).digest(),
             pts_ms=None if pts_ns is None else pts_ns // NANOSECONDS_PER_MS,
         )
-        self._perform(connection, session.accept(fragment, _now()))
+        self._streams.perform(connection, session.accept(fragment, now_s()))
 
     def _refuse(self, connection: Connection, error: WireError, payload: object) -> None:
         """Turn down a message; where it names a fragment of the stream, its number must not be waited for."""
@@ -333,12 +283,12 @@ class SocketServer:
             effects = session.refuse(
                 error.code,
                 error.message,
-                _now(),
+                now_s(),
                 fragment_id=fragment_id,
                 sequence_number=number,
                 details=error.details,
             )
-            self._perform(connection, effects)
+            self._streams.perform(connection, effects)
             return
         event = error_event(
             error.code,
@@ -348,74 +298,7 @@ class SocketServer:
             sequence_number=number,
             details=error.details,
         )
-        self._perform(connection, [Emit(event)])
-
-    # --- effects ------------------------------------------------------------------------------------------------
-
-    def _perform(self, connection: Connection, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Emit(event):
-                    connection.post(event)
-                    if isinstance(event, FragmentProcessed):
-                        _log_result(event)
-                case Submit(ticket):
-                    if connection.session is not None:
-                        connection.start(ticket, self._run(connection, connection.session, effect))
-                case Cancel(ticket):
-                    connection.cancel(ticket)
-                case Close():
-                    connection.post(effect)
-                    self._forget(connection)
-            self._observer.observe(effect)
-        session = connection.session
-        if session is not None:
-            connection.tick_at(session.next_tick(), lambda: self._perform(connection, session.tick(_now())))
-        in_flight = sum(c.session.in_flight for c in self._streams.values() if c.session is not None)
-        self._observer.load(len(self._streams), in_flight)
-
-    async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
-        stage = Stage.ASR
-
-        def running(started: Stage, so_far: Outcome) -> None:
-            nonlocal stage
-            stage = started
-            session.running(submit.ticket, started, so_far)
-
-        try:
-            outcome = await self._dub(session.settings, submit, running)
-        except Exception:
-            log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
-            outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))
-        now = _now()
-        self._perform(connection, [*session.tick(now), *session.complete(submit.ticket, outcome, now)])
-
-    def _forget(self, connection: Connection) -> None:
-        """The connection's stream is over."""
-        session = connection.session
-        if session is not None and self._streams.get(session.settings.stream_id) is connection:
-            del self._streams[session.settings.stream_id]
-
-
-def _log_result(result: FragmentProcessed) -> None:
-    """One line a result: who, how it went, how long each stage computed."""
-    log.info(
-        "fragment_processed",
-        stream_id=result.stream_id,
-        fragment_id=result.fragment_id,
-        sequence_number=result.sequence_number,
-        stage=HERE,
-        status=result.status,
-        code=result.error.code if result.error else None,
-        failed_stage=result.error.stage if result.error else None,
-        processing_ms=result.processing_time_ms,
-        **result.stage_timings.model_dump(),
-    )
-
-
-def _now() -> float:
-    """The event loop's clock: monotonic, in seconds."""
-    return asyncio.get_running_loop().time()
+        self._streams.perform(connection, [Emit(event)])
 
 
 def _session(connection: Connection, stream_id: str) -> Session:

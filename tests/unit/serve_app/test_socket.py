@@ -616,8 +616,8 @@ async def test_another_connection_takes_a_stream_over(workers, server):
 
 async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(worker, server):
     await worker.open()
-    session = server.sockets._streams["radio"].session.settings.session_id
-    opened_unix_s = server.sockets._streams["radio"].opened_unix_s
+    session = server.sockets._streams.carrier("radio").session.settings.session_id
+    opened_unix_s = server.sockets._streams.carrier("radio").opened_unix_s
     server.sockets.let_go("radio", session, opened_unix_s)
     server.sockets.let_go("radio", "older", opened_unix_s - 1)
     server.sockets.let_go("jazz", "newer", opened_unix_s + 1)
@@ -627,12 +627,28 @@ async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(work
     assert await within(worker.disconnected.get()) == "server disconnect"
 
 
+async def test_the_fragments_of_all_open_streams_are_counted_and_those_of_ended_ones_are_not(workers, server):
+    server.dub.hold |= {"radio", "jazz"}
+    radio, jazz = await workers().connect(), await workers().connect()
+    await radio.open("radio")
+    await jazz.open("jazz")
+    for number in range(2):
+        await radio.send(number)
+    await jazz.send(0, stream_id="jazz")
+    await server.until(lambda: server.counts.in_flight == 3)
+    await radio.open("radio")
+    await server.until(lambda: server.counts.in_flight == 1)
+    successor = await workers().connect()
+    await successor.open("jazz")
+    assert (server.counts.streams, server.counts.in_flight) == (2, 0)
+
+
 async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
     told = []
     server.sockets._opened = lambda *opened: told.append(opened)
     await worker.open()
     [(stream_id, session_id, opened_unix_s)] = told
-    connection = server.sockets._streams["radio"]
+    connection = server.sockets._streams.carrier("radio")
     assert (stream_id, session_id) == ("radio", connection.session.settings.session_id)
     assert opened_unix_s == connection.opened_unix_s
 

@@ -1,0 +1,165 @@
+"""The streams of one ingress replica: which connection carries each, and what their sessions' effects come to.
+
+Knows no event of the wire; `serve_app.socket` decides nothing and this module no more than it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from deployments.errors import InternalFault, Stage
+from deployments.logs import get_logger
+from serve_app.connection import Connection
+from serve_app.protocol import FragmentProcessed
+from serve_app.stream.session import Session
+from serve_app.stream.values import Cancel, Close, Effect, Emit, Outcome, Running, StreamSettings, Submit
+
+log = get_logger(__name__)
+HERE = "ingress"
+"""The `stage` of log lines that no model stage writes."""
+
+
+class Observer(Protocol):
+    """Counts what happens."""
+
+    def observe(self, effect: Effect) -> None:
+        """An effect was performed."""
+
+    def load(self, streams: int, in_flight: int) -> None:
+        """Streams open and fragments in flight on this ingress replica."""
+
+
+Dub = Callable[[StreamSettings, Submit, Running], Awaitable[Outcome]]
+"""Takes a fragment through the models; the last argument is told each stage that starts."""
+
+
+class Streams:
+    """The registry of open streams, and the hands of their sessions.
+
+    Args:
+        dub: the pipeline.
+        observer: metrics.
+    """
+
+    def __init__(self, dub: Dub, observer: Observer) -> None:
+        self._dub = dub
+        self._observer = observer
+        self._carriers: dict[str, Connection] = {}
+        self._counted: dict[str, int] = {}
+        """Fragments in flight by open stream, as they stand in the total."""
+        self._in_flight = 0
+
+    def __len__(self) -> int:
+        return len(self._carriers)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter([c.session for c in self._carriers.values() if c.session is not None])
+
+    def carrier(self, stream_id: str) -> Connection | None:
+        """The connection that carries this stream; None when it isn't open here."""
+        return self._carriers.get(stream_id)
+
+    def live(self, connection: Connection) -> bool:
+        """Whether the connection's stream is open."""
+        session = connection.session
+        return session is not None and self._carriers.get(session.settings.stream_id) is connection
+
+    def register(self, connection: Connection, session: Session) -> None:
+        """The connection carries a new stream from now on; one of its name that is live elsewhere ends there."""
+        stream_id = session.settings.stream_id
+        if connection.session is not None:
+            self.perform(connection, connection.session.disconnect())
+        other = self._carriers.get(stream_id)
+        if other is not None and other is not connection:
+            self._replace(other, stream_id)
+        self.forget(connection)
+        connection.session = session
+        self._carriers[stream_id] = connection
+
+    def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+        """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
+        other = self._carriers.get(stream_id)
+        if other is not None and other.session is not None:
+            own = (other.opened_unix_s, other.session.settings.session_id)
+            if own < (opened_unix_s, session_id):
+                self._replace(other, stream_id)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection's stream is over."""
+        session = connection.session
+        if session is not None and self.live(connection):
+            stream_id = session.settings.stream_id
+            del self._carriers[stream_id]
+            self._in_flight -= self._counted.pop(stream_id, 0)
+
+    def perform(self, connection: Connection, effects: list[Effect]) -> None:
+        """Do what the connection's session has decided, in its order."""
+        for effect in effects:
+            match effect:
+                case Emit(event):
+                    connection.post(event)
+                    if isinstance(event, FragmentProcessed):
+                        _log_result(event)
+                case Submit(ticket):
+                    if connection.session is not None:
+                        connection.start(ticket, self._run(connection, connection.session, effect))
+                case Cancel(ticket):
+                    connection.cancel(ticket)
+                case Close():
+                    connection.post(effect)
+                    self.forget(connection)
+            self._observer.observe(effect)
+        session = connection.session
+        if session is not None:
+            connection.tick_at(session.next_tick(), lambda: self.perform(connection, session.tick(now_s())))
+            if self.live(connection):
+                self._count(session)
+        self._observer.load(len(self._carriers), self._in_flight)
+
+    def _count(self, session: Session) -> None:
+        stream_id, count = session.settings.stream_id, session.in_flight
+        self._in_flight += count - self._counted.get(stream_id, 0)
+        self._counted[stream_id] = count
+
+    def _replace(self, other: Connection, stream_id: str) -> None:
+        if other.session is not None:
+            log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
+            self.perform(other, other.session.replace())
+            self.forget(other)
+
+    async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
+        stage = Stage.ASR
+
+        def running(started: Stage, so_far: Outcome) -> None:
+            nonlocal stage
+            stage = started
+            session.running(submit.ticket, started, so_far)
+
+        try:
+            outcome = await self._dub(session.settings, submit, running)
+        except Exception:
+            log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
+            outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))
+        now = now_s()
+        self.perform(connection, [*session.tick(now), *session.complete(submit.ticket, outcome, now)])
+
+
+def now_s() -> float:
+    """The event loop's clock: monotonic, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def _log_result(result: FragmentProcessed) -> None:
+    """One line a result: who, how it went, how long each stage computed."""
+    log.info(
+        "fragment_processed",
+        stream_id=result.stream_id,
+        fragment_id=result.fragment_id,
+        sequence_number=result.sequence_number,
+        stage=HERE,
+        status=result.status,
+        code=result.error.code if result.error else None,
+        failed_stage=result.error.stage if result.error else None,
+        processing_ms=result.processing_time_ms,
+        **result.stage_timings.model_dump(),
+    )
