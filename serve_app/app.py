@@ -68,10 +68,14 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     overrides = {name: value for name, value in os.environ.items() if name.startswith("LIVEDUB_STREAMS__")}
     load_user_config({}, overrides)
     level = config.log_level
-    asr = serve.deployment(name="Asr")(AsrReplica).bind(config.asr, log_level=level)
+    asr = serve.deployment(name="Asr")(AsrReplica).bind(
+        config.asr, decode_processes=config.decoding.processes, log_level=level
+    )
     translation = serve.deployment(name="Translation")(TranslationReplica).bind(config.translation, log_level=level)
     limits = config.fit.limits()
-    tts = serve.deployment(name="Tts")(TtsReplica).bind(config.tts, voices=voices, limits=limits, log_level=level)
+    tts = serve.deployment(name="Tts")(TtsReplica).bind(
+        config.tts, voices=voices, limits=limits, decode_processes=config.decoding.processes, log_level=level
+    )
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
     return ingress.bind(asr, translation, tts, config.ingress, overrides, level)
 

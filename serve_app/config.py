@@ -46,6 +46,13 @@ class IngressConfig(_Section):
     """The longest that a model deployment may take to say what it can do, or to be called ready."""
 
 
+class DecodingConfig(_Section):
+    """Where containers are decoded, in each replica of Asr and Tts."""
+
+    processes: int = Field(default=2, ge=0, le=32)
+    """Children that a hostile file may crash, and fragments decoded at once; 0: in the replica itself."""
+
+
 class FitConfig(_Section):
     """How dubs are fitted to their originals' duration."""
 
@@ -105,6 +112,7 @@ class AppConfig(_Section):
     gpus: Literal["required", "awaited"] = "required"
     """Whether a cluster without any GPU is refused when an engine's device is cuda, or an autoscaler will bring one."""
     ingress: IngressConfig = IngressConfig()
+    decoding: DecodingConfig = DecodingConfig()
     fit: FitConfig = FitConfig()
     asr: AsrOptions
     translation: TranslationOptions

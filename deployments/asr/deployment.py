@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.asr.gather import Gatherer
 from deployments.asr.running import RunningCalls
 from deployments.audio import codec
+from deployments.audio.decoders import Decoders
 from deployments.contracts import (
     AsrCapabilities,
     AsrEngine,
@@ -31,7 +32,7 @@ logger = get_logger(__name__)
 
 
 DECODE_THREADS = 4
-"""Fragments whose audio is decoded at once."""
+"""Fragments whose audio is decoded at once, of those that need no process for it."""
 _ANY_BUDGET_MS = 1000
 """The engine is called only when one of its threads is free."""
 
@@ -73,6 +74,7 @@ class Asr:
     Args:
         engine: not loaded yet.
         concurrency: calls of the engine that may compute at once.
+        decode_processes: children that decode containers; 0: this process does.
         log_level: of the replica's process.
         clock: seconds, monotonic.
     """
@@ -81,18 +83,21 @@ class Asr:
         self,
         engine: AsrEngine,
         concurrency: int = 1,
+        decode_processes: int = 0,
         log_level: str = "INFO",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
         self._engine = engine
         self._clock = clock
-        self._decoders = WorkerThreads(Stage.ASR, DECODE_THREADS)
+        self._decoders = Decoders(Stage.ASR, decode_processes)
+        self._decoding = WorkerThreads(Stage.ASR, DECODE_THREADS + decode_processes)
         self._threads = WorkerThreads(Stage.ASR, concurrency)
         self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
         self._running = RunningCalls(clock=clock)
         started_s = clock()
+        self._decoders.start()
         engine.load()
         self._apply(AsrUserConfig())
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
@@ -139,7 +144,7 @@ class Asr:
         decoded: list[_Decoded] = []
 
         async def coming() -> Utterance:
-            decoded.append(await self._decoders.run(lambda: self._decode(request), request.budget_ms))
+            decoded.append(await self._decoding.run(lambda: self._decode(request), request.budget_ms))
             return decoded[0].utterance
 
         recognition, elapsed_ms = await self._gatherer.submit(coming(), request.budget_ms)
@@ -153,7 +158,7 @@ class Asr:
 
     def _decode(self, request: TranscribeRequest) -> _Decoded:
         started_s = self._clock()
-        decoded = codec.decode(request.audio)
+        decoded = self._decoders.decode(request.audio)
         utterance = Utterance(request.ref, codec.to_asr(decoded), request.language, request.hints)
         audio_format = AudioFormat(request.audio.format.container, decoded.sample_rate_hz, decoded.channels)
         return _Decoded(utterance, decoded.duration_ms, audio_format, self._ms_since(started_s))

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from deployments.audio import codec, pcm, timing
+from deployments.audio.decoders import Decoders
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
     AudioFormat,
@@ -45,6 +46,7 @@ class Tts:
         voices: the whole book; the engine's part of it is used.
         limits: what counts as fitting.
         concurrency: syntheses at once. Fills have a thread of their own and never wait behind a voice.
+        decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
         clock: seconds, monotonic.
     """
@@ -55,6 +57,7 @@ class Tts:
         voices: VoiceBook,
         limits: FitLimits,
         concurrency: int = 1,
+        decode_processes: int = 0,
         log_level: str = "INFO",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -67,6 +70,9 @@ class Tts:
         engine.load(self._voices)
         self._speaking = WorkerThreads(Stage.TTS, concurrency, clock)
         self._filling = WorkerThreads(Stage.TTS, 1, clock)
+        self._decoders = Decoders(Stage.TTS, decode_processes)
+        if engine.wants_original:
+            self._decoders.start()
         self._health = Health()
         logger.info("tts_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
 
@@ -82,6 +88,8 @@ class Tts:
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._health.check()
+        self._speaking.check()
+        self._filling.check()
 
     async def synthesize(self, request: SynthesizeRequest) -> Speech:
         """Speak a translation for as long as its original lasted.
@@ -146,7 +154,7 @@ class Tts:
         line = Line(request.ref, request.text, voice, request.target_duration_ms)
         if not self._engine.wants_original or request.original is None:
             return line
-        original = codec.decode(request.original)
+        original = self._decoders.decode(request.original)
         return replace(line, original=original.samples, original_rate_hz=original.sample_rate_hz)
 
     def _fill(self, request: FillRequest) -> Speech:
@@ -156,7 +164,7 @@ class Tts:
             rate_hz = request.output.sample_rate_hz
             samples = pcm.silence(pcm.ms_to_samples(room, rate_hz), request.output.channels)
         else:
-            original = codec.decode(request.original)
+            original = self._decoders.decode(request.original)
             rate_hz = original.sample_rate_hz
             samples = pcm.fit_length(original.samples, pcm.ms_to_samples(room, rate_hz))
         fitted = Fitted(samples, speed_ratio=1.0, verdict="success")

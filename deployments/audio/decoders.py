@@ -1,0 +1,200 @@
+"""Decoding apart from the model: child processes that may crash, hang or swell without harm to the replica.
+
+A replica holds a model that takes long to load; FFmpeg's decoders meet strangers' bytes. So containers are decoded in
+children, each bounded in CPU, time and memory, and one that dies costs its own fragment only. Raw PCM, for which no
+decoder is needed, stays here. The children know neither Ray nor the model: they are programs of their own, because
+`multiprocessing` would import the replica's main module, Ray's, into each of them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import Empty, LifoQueue
+
+import numpy as np
+
+from deployments.audio import codec, pcm
+from deployments.audio.child import CPU_LIMIT_S, WALL_LIMIT_S
+from deployments.audio.codec import Decoded
+from deployments.contracts import EncodedAudio
+from deployments.errors import DeadlineExceeded, FragmentTooLarge, InternalFault, InvalidAudio, Stage
+from deployments.logs import get_logger
+
+PROGRAM = "deployments.audio.child"
+_START_LIMIT_S = 60.0
+_TRIES = 2
+"""The second one tells an input that kills decoders from a child that died of something else."""
+_MAX_HEADER_BYTES = 64 * 1024
+_MAX_SAMPLES_BYTES = 2 * 4 * (pcm.ms_to_samples(codec.MAX_DURATION_MS, codec.MAX_RATE_HZ) + 65_536)
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
+"""What a child inherits; above all no key of a service."""
+
+logger = get_logger(__name__)
+
+
+class _Died(Exception):
+    """The child ended without an answer."""
+
+    def __init__(self, returncode: int, *, out_of_time: bool) -> None:
+        super().__init__(returncode)
+        self.returncode = returncode
+        self.out_of_time = out_of_time
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: "subprocess.Popen[bytes]"
+    connection: Connection
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self) -> int:
+        """Kill it and take leave; its exit status."""
+        self.process.kill()
+        self.connection.close()
+        return self.process.wait()
+
+    def ask(self, *messages: bytes, answers: tuple[int, ...], limit_s: float) -> list[bytes]:
+        """Send messages, receive as many answers as there are size limits, in bytes. _Died: it is to be ended."""
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            self.process.kill()
+
+        # Killing it is what ends a blocked send or receive here.
+        timer = threading.Timer(limit_s, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            for message in messages:
+                self.connection.send_bytes(message)
+            return [self.connection.recv_bytes(limit) for limit in answers]
+        except (EOFError, OSError) as error:
+            returncode = self.end()
+            raise _Died(returncode, out_of_time=late.is_set() or returncode == -signal.SIGALRM) from error
+        finally:
+            timer.cancel()
+
+
+class Decoders:
+    """Decodes in `processes` children, that many containers at once; with none, in the calling thread.
+
+    Threads may share it; a call blocks. A child is started by the first call that finds it missing.
+
+    Args:
+        stage: of the replica, for its errors.
+        processes: how many children.
+        program: the module that a child runs.
+    """
+
+    def __init__(self, stage: Stage, processes: int, program: str = PROGRAM) -> None:
+        self._stage = stage
+        self._program = program
+        self._processes = processes
+        self._free: LifoQueue[_Child | None] = LifoQueue()
+        for _ in range(processes):
+            self._free.put(None)
+
+    def start(self) -> None:
+        """Start the children now, so that no fragment waits for it."""
+        starting = [self._launch() for _ in range(self._processes)]
+        for child in starting:
+            self._free.get()
+            self._await_ready(child)
+        for child in starting:
+            self._free.put(child)
+
+    def decode(self, audio: EncodedAudio) -> Decoded:
+        """As `codec.decode`, elsewhere.
+
+        Raises:
+            InvalidAudio: not audio, or it killed the decoder twice, or took more CPU or memory than any fragment does.
+            FragmentTooLarge: longer than a fragment may be.
+            DeadlineExceeded: no decoder was free, or the machine gave it no time.
+        """
+        if self._processes == 0 or audio.format.container in pcm.SAMPLE_BYTES:
+            return codec.decode(audio)
+        try:
+            child = self._free.get(timeout=WALL_LIMIT_S)
+        except Empty:
+            raise DeadlineExceeded(self._stage, "no decoder came free") from None
+        try:
+            for tries_left in reversed(range(_TRIES)):
+                if child is None or not child.alive:
+                    child = self._replaced(child)
+                try:
+                    return self._decode(child, audio)
+                except _Died as death:
+                    child = None
+                    self._judge(death, audio, tries_left)
+            raise AssertionError
+        finally:
+            self._free.put(child)
+
+    def close(self) -> None:
+        """End the children. Nothing may be decoding."""
+        for _ in range(self._processes):
+            child = self._free.get(timeout=WALL_LIMIT_S)
+            if child is not None:
+                child.end()
+            self._free.put(None)
+
+    def _decode(self, child: _Child, audio: EncodedAudio) -> Decoded:
+        header = json.dumps(asdict(audio.format)).encode()
+        limits = (_MAX_HEADER_BYTES, _MAX_SAMPLES_BYTES)
+        head, raw = child.ask(header, audio.data, answers=limits, limit_s=WALL_LIMIT_S)
+        answer = json.loads(head)
+        if "error" not in answer:
+            samples = np.frombuffer(raw, dtype="<f4").reshape(-1, answer["channels"])
+            return Decoded(samples, answer["sample_rate_hz"], answer["channels"], audio.format.container)
+        for known in (InvalidAudio, FragmentTooLarge):
+            if answer["error"] == known.code:
+                raise known(Stage.ASR, answer["message"], answer["details"])
+        raise InternalFault(self._stage, f"the decoder failed: {answer['message']}")
+
+    def _judge(self, death: _Died, audio: EncodedAudio, tries_left: int) -> None:
+        """Raise what a decoder's death means, unless another try is to tell."""
+        container = audio.format.container
+        logger.warning("decoder_died", returncode=death.returncode, container=container, n_bytes=len(audio.data))
+        if death.out_of_time:
+            raise DeadlineExceeded(self._stage, f"decoding the {container} audio took longer than {WALL_LIMIT_S:g} s")
+        if death.returncode == -signal.SIGPROF:
+            raise InvalidAudio(Stage.ASR, f"decoding the {container} audio takes more than {CPU_LIMIT_S:g} s of CPU")
+        if tries_left == 0:
+            raise InvalidAudio(Stage.ASR, f"the {container} audio can't be read: it ends the decoder")
+
+    def _replaced(self, dead: _Child | None) -> _Child:
+        if dead is not None:
+            dead.end()
+        child = self._launch()
+        self._await_ready(child)
+        return child
+
+    def _launch(self) -> _Child:
+        ours, theirs = Pipe(duplex=True)
+        with theirs:
+            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", self._program, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**environment, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
+            )
+        return _Child(process, ours)
+
+    def _await_ready(self, child: _Child) -> None:
+        try:
+            child.ask(answers=(_MAX_HEADER_BYTES,), limit_s=_START_LIMIT_S)
+        except _Died as death:
+            raise InternalFault(self._stage, f"a decoder did not start (status {death.returncode})") from death
