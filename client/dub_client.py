@@ -16,6 +16,7 @@ from client.hearing import Broken, Completed, Received, Reopen, hear
 from client.link import Link
 from client.patience import Patience
 from client.pulse import Pulse
+from client.totals import Totals
 from serve_app.protocol import (
     ClientEvent,
     FragmentAck,
@@ -83,6 +84,7 @@ class DubClient:
             retry_delays_s=self._patience.retry_delays_s, answer_timeout_s=self._patience.answer_s(timeout_ms)
         )
         self._link = Link(url, token, self._patience, self._on_event, self._on_lost)
+        self._totals = Totals()
         self._pulse = Pulse()
         self._outbox: deque[ClientEvent] = deque()
         self._ending: StreamEnd | None = None
@@ -174,7 +176,9 @@ class DubClient:
         self._flow.release()
 
     async def end(self, reason: str | None = None) -> StreamComplete:
-        """Wait for all results, end the stream, return the server's summary; after a reconnect it covers the rest.
+        """Wait for all results, end the stream, return the server's summary.
+
+        After a reconnect the server knows only the last part; the summary is then of all results that arrived here.
 
         Raises:
             StreamFailed: results or summary didn't come in time.
@@ -186,7 +190,7 @@ class DubClient:
         await self._until(lambda: self._complete is not None, self._patience.complete_s)
         if self._complete is None:
             raise StreamFailed(f"The server sent no stream:complete within {self._patience.complete_s:g} s")
-        return self._complete
+        return self._complete if not self.reconnects else self._totals.complete(self.stream_id)
 
     async def close(self) -> None:
         """Disconnect; a server that doesn't know yet is told that the stream ends. A dead network is no error."""
@@ -214,6 +218,9 @@ class DubClient:
                         return
                     self._opened(await self._link.reopen(self._next_init))
                     self.reconnects += 1
+                if self._flow.overstays(time.monotonic()):
+                    self._link.drop("the server goes and did not close the connection")
+                    continue
                 unfinished = self._flow.unfinished
                 for data in self._flow.sendable(time.monotonic()):
                     await self._link.emit(data)
@@ -278,8 +285,11 @@ class DubClient:
 
     def _on_event(self, name: str, payload: object) -> None:
         match hear(self._flow, name, payload, time.monotonic()):
-            case Received(fragment_id):
-                self._outbox.append(FragmentAck(fragment_id=fragment_id, status="received", timestamp=_unix_ms()))
+            case Received(processed):
+                self._totals.add(processed)
+                self._outbox.append(
+                    FragmentAck(fragment_id=processed.fragment_id, status="received", timestamp=_unix_ms())
+                )
             case Completed(summary):
                 self._complete = summary
             case Reopen(reason, with_less) if self._complete is None:

@@ -1,17 +1,21 @@
 """When a fragment may be sent, when it is sent again and when its result is final. PURE: no socket, no clock.
 
+A fragment has two numbers: its own, for the worker, and one for each connection that carries it. The latter run without
+a gap, whatever was finished before, since a server would wait for a number that never comes.
+
 The shell reports what happened (`add`, `result`, `refused`, `backpressure`, `connected`, …) with the time it happened,
 sends what `sendable` hands out and gives the consumer what `take` hands out. Times are seconds of any monotonic clock.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from client.fragment import CONNECTION_LOST, NO_ANSWER, Failure, FragmentResult
 from serve_app.protocol import FragmentData, FragmentProcessed
 
 RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+_Event = TypeVar("_Event", FragmentData, FragmentProcessed)
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class _Entry:
     retries: int = 0
     losses: int = 0
     """Connections that broke under it."""
+    carried_as: int | None = None
+    """Its number on this connection, once it was sent there."""
     done: FragmentResult | None = None
 
 
@@ -58,6 +64,8 @@ class Flow:
         self._held = False
         self._slow_s = 0.0
         self._gate_s = -math.inf
+        self._next_carried = first_sequence_number
+        self._leave_by_s: float | None = None
         self.next_sequence_number = first_sequence_number
 
     # --- questions ---------------------------------------------------------------------------------------------
@@ -82,6 +90,10 @@ class Flow:
         """The first number a new connection will carry."""
         return next((n for n, entry in self._entries.items() if entry.done is None), self.next_sequence_number)
 
+    def overstays(self, now_s: float) -> bool:
+        """Whether the server said that it goes, and still holds the connection when every answer is due."""
+        return self._leave_by_s is not None and now_s >= self._leave_by_s
+
     def knows(self, fragment_id: str) -> bool:
         """Whether the fragment is here: taken, and its result not handed out yet."""
         return fragment_id in self._number_of
@@ -102,6 +114,8 @@ class Flow:
             for entry in self._entries.values()
             if entry.done is None
         ]
+        if self._leave_by_s is not None:
+            times.append(self._leave_by_s)
         return min((time for time in (*times, self._gate_s) if time > now_s), default=math.inf)
 
     # --- what the worker does ----------------------------------------------------------------------------------
@@ -138,7 +152,10 @@ class Flow:
             entry.answer_by_s = now_s + self._answer_timeout_s
             if self._slow_s:
                 self._gate_s = now_s + self._slow_s
-            out.append(entry.data)
+            if entry.carried_as is None:
+                entry.carried_as = self._next_carried
+                self._next_carried += 1
+            out.append(_numbered(entry.data, entry.carried_as))
         return out
 
     def hold(self) -> None:
@@ -161,17 +178,21 @@ class Flow:
     # --- what the server does ----------------------------------------------------------------------------------
 
     def connected(self, window: int, now_s: float) -> None:
-        """A connection carries the stream: whatever is unfinished is due, in order."""
+        """A connection carries the stream from `lowest_unfinished` on: whatever is unfinished is due, in order."""
         self._window = window
+        self._leave_by_s = None
+        self._next_carried = self.lowest_unfinished
         self._server_paused = False
         self._slow_s = 0.0
         self._gate_s = -math.inf
         for entry in self._entries.values():
             entry.due_s = min(entry.due_s, now_s)
+            entry.carried_as = None
 
     def disconnected(self, now_s: float) -> None:
         """The connection is gone, and with it every answer it owed."""
         self._window = 0
+        self._leave_by_s = None
         for entry in self._entries.values():
             if entry.answer_by_s is None:
                 continue
@@ -181,6 +202,18 @@ class Flow:
             if entry.losses > len(self._retry_delays_s):
                 lost = f"the connection broke {entry.losses} times while the fragment was in flight"
                 self._finish(entry, Failure(CONNECTION_LOST, lost, retryable=True), None, now_s)
+
+    def leaving(self, now_s: float) -> None:
+        """The server goes: it finishes what is in flight, and the next connection carries the rest."""
+        if self._leave_by_s is None:
+            self._leave_by_s = now_s + self._answer_timeout_s
+
+    def returned(self, fragment_id: str, now_s: float) -> None:
+        """The server went before it could take the fragment: that is no failure of it."""
+        entry = self._open_entry(fragment_id)
+        if entry is not None and entry.answer_by_s is not None:
+            entry.answer_by_s = None
+            entry.due_s = now_s
 
     def backpressure(self, action: Literal["none", "slow_down", "pause"], delay_ms: int, now_s: float) -> None:
         """The server's wish. A pause is lifted by `none` only."""
@@ -218,6 +251,8 @@ class Flow:
     def _closed_by(self, now_s: float) -> str:
         if self._window == 0:
             return "no connection"
+        if self._leave_by_s is not None:
+            return "another server"
         if self._held:
             return "the worker's own pause"
         if self._server_paused:
@@ -241,6 +276,8 @@ class Flow:
         self, entry: _Entry, failure: Failure | None, processed: FragmentProcessed | None, now_s: float
     ) -> None:
         entry.answer_by_s = None
+        if processed is not None:
+            processed = _numbered(processed, entry.data.sequence_number)
         entry.done = FragmentResult(
             fragment_id=entry.data.fragment_id,
             sequence_number=entry.data.sequence_number,
@@ -250,3 +287,9 @@ class Flow:
             attempts=entry.attempts,
             latency_ms=round((now_s - entry.sent_s) * 1000),
         )
+
+
+def _numbered(event: _Event, sequence_number: int) -> _Event:
+    if event.sequence_number == sequence_number:
+        return event
+    return event.model_copy(update={"sequence_number": sequence_number})

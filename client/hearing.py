@@ -23,7 +23,7 @@ _log = logging.getLogger("livedub.client")
 class Received:
     """A result arrived: acknowledge it."""
 
-    fragment_id: str
+    processed: FragmentProcessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def hear(flow: Flow, name: str, payload: object, now_s: float) -> Demand:
             case FragmentProcessed.EVENT:
                 processed = FragmentProcessed.model_validate(payload, strict=False)
                 flow.result(processed, now_s)
-                return Received(processed.fragment_id)
+                return Received(processed)
             case Backpressure.EVENT:
                 wish = Backpressure.model_validate(payload, strict=False)
                 flow.backpressure(wish.action, wish.recommended_delay_ms, now_s)
@@ -80,7 +80,11 @@ def _hear_error(flow: Flow, error: ErrorEvent, now_s: float) -> Demand:
         return Reopen(said, with_less=error.code == ErrorCode.GPU_OOM)
     if error.severity == "fatal" or error.code in {ErrorCode.SESSION_REPLACED, ErrorCode.AUTH_FAILED}:
         return Broken(StreamFailed(f"The server ended the stream: {said}", error.code))
-    if error.fragment_id is not None:
+    if error.code == ErrorCode.SERVER_DRAINING:
+        flow.leaving(now_s)
+        if error.fragment_id is not None:
+            flow.returned(error.fragment_id, now_s)
+    elif error.fragment_id is not None:
         flow.refused(error.fragment_id, Failure(error.code, error.message, error.retryable), now_s)
     else:
         _log.warning("server_error", extra={"code": error.code, "reason": error.message})

@@ -5,10 +5,10 @@ It knows the handshake and nothing of fragments.
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import chain, repeat
 from typing import Any
 
 from pydantic import ValidationError
@@ -87,9 +87,8 @@ class Link:
         _log.warning("connection_lost", extra={"reason": reason})
         limit_s = self._patience.reconnect_s
         give_up_s = time.monotonic() + limit_s
-        delays_s = self._patience.reconnect_delays_s
-        for delay_s in chain(delays_s, repeat(delays_s[-1])):
-            await asyncio.sleep(delay_s)
+        for wait_s in self._patience.reconnect_waits_s(random.random):
+            await asyncio.sleep(wait_s)
             try:
                 return await self.open(init())
             except (ConnectFailed, InitRefused) as failure:

@@ -229,6 +229,81 @@ async def test_a_server_that_refuses_for_now_is_asked_again(stand_in: StandIn) -
         assert [result.status async for result in client.results()] == ["success"]
 
 
+async def test_a_server_that_goes_finishes_what_is_in_flight_and_the_next_one_gets_the_rest(stand_in: StandIn) -> None:
+    held: list[tuple[str, dict]] = []
+
+    async def going(sid: str, data: dict) -> None:
+        refused = {"code": "SERVER_DRAINING", "message": "going", "retryable": True}
+        if len(stand_in.inits) > 1:
+            await stand_in.answer(sid, data)
+        elif data["sequence_number"] == 0:
+            held.append((sid, data))
+            await stand_in.emit("error", refused | {"severity": "warning", "stream_id": "s1"})
+        else:
+            await stand_in.emit("error", refused | {"fragment_id": data["fragment_id"], "sequence_number": 1})
+
+    stand_in.on_fragment = going
+    async with asyncio.timeout(20), a_client(stand_in) as client:
+        await client.send(fragment(0))
+        await client.send(fragment(1))
+        await until(lambda: client.status == "another server")
+        sending = asyncio.create_task(client.send(fragment(2)))
+        await until(lambda: held)
+        sid, data = held.pop()
+        await stand_in.answer(sid, data)
+        await until(
+            lambda: ("f0", "received") in [(a["fragment_id"], a["status"]) for a in stand_in.of("fragment:ack")]
+        )
+        assert not sending.done()
+        assert len(stand_in.inits) == 1
+        await stand_in.sio.disconnect(sid)
+        await sending
+        summary = await client.end()
+        results = await collect(client)
+
+    assert [(r.fragment_id, r.status) for r in results] == [("f0", "success"), ("f1", "success"), ("f2", "success")]
+    assert [data["fragment_id"] for data in stand_in.fragments].count("f0") == 1
+    assert summary.total_fragments == 3
+
+
+async def test_a_server_that_says_it_goes_and_does_not_is_left(stand_in: StandIn) -> None:
+    patience = dataclasses.replace(SWIFT, answer_margin_s=-0.9)
+    async with asyncio.timeout(10), a_client(stand_in, patience=patience, timeout_ms=1000) as client:
+        await stand_in.emit(
+            "error", {"code": "SERVER_DRAINING", "message": "going", "retryable": True, "severity": "warning"}
+        )
+        await until(lambda: client.status == "another server")
+        await client.send(fragment(0))
+        await client.end()
+    assert len(stand_in.inits) == 2
+
+
+async def test_what_was_finished_before_a_reconnect_leaves_no_gap_and_is_in_the_summary(stand_in: StandIn) -> None:
+    """A server waits for a number that is missing, so the new connection's run through."""
+
+    async def crash(sid: str, data: dict) -> None:
+        if len(stand_in.inits) > 1 or data["fragment_id"] == "f1":
+            await stand_in.answer(sid, data)
+        elif data["fragment_id"] == "f2":
+            await stand_in.sio.disconnect(sid)
+
+    stand_in.on_fragment = crash
+    async with asyncio.timeout(20), a_client(stand_in) as client:
+        for number in range(4):
+            await client.send(fragment(number))
+        summary = await client.end()
+        results = await collect(client)
+
+    assert [(data["fragment_id"], data["sequence_number"]) for data in stand_in.fragments[3:]] == [
+        ("f0", 0),
+        ("f2", 1),
+        ("f3", 2),
+    ]
+    assert [(r.fragment_id, r.sequence_number) for r in results] == [(f"f{n}", n) for n in range(4)]
+    assert [r.processed.sequence_number for r in results if r.processed] == [0, 1, 2, 3]
+    assert (summary.total_fragments, summary.success_count, summary.total_duration_ms) == (4, 4, 400)
+
+
 async def test_out_of_memory_reopens_the_stream_with_a_smaller_window(stand_in: StandIn) -> None:
     async with a_client(stand_in, max_inflight=4) as client:
         body = {"code": "GPU_OOM", "message": "full", "retryable": True, "severity": "fatal"}

@@ -52,6 +52,10 @@ def numbers(fragments: list[FragmentData]) -> list[int]:
     return [fragment.sequence_number for fragment in fragments]
 
 
+def ids(fragments: list[FragmentData]) -> list[str]:
+    return [fragment.fragment_id for fragment in fragments]
+
+
 def test_nothing_is_taken_before_the_stream_is_open() -> None:
     flow = Flow()
 
@@ -242,7 +246,7 @@ def test_unknown_and_finished_fragments_are_ignored() -> None:
     assert flow.take() is None
 
 
-def test_a_new_connection_carries_what_is_unfinished_in_order_under_the_same_numbers() -> None:
+def test_a_new_connection_carries_what_is_unfinished_in_order_and_without_a_gap() -> None:
     flow = a_flow(fragments=3)
     flow.result(processed(1), 0.5)
     flow.refused("f0", BUSY, 0.5)
@@ -254,7 +258,63 @@ def test_a_new_connection_carries_what_is_unfinished_in_order_under_the_same_num
 
     flow.connected(3, 0.8)
 
-    assert numbers(flow.sendable(0.8)) == [0, 2]
+    carried = flow.sendable(0.8)
+    assert (ids(carried), numbers(carried)) == (["f0", "f2"], [0, 1])
+
+
+def test_new_numbers_stay_between_client_and_server() -> None:
+    """The worker sees its own numbers; a retry on the same connection keeps the one it was sent under."""
+    flow = a_flow(fragments=4)
+    flow.result(processed(1), 0.5)
+    flow.disconnected(0.6)
+    flow.connected(3, 0.8)
+    assert numbers(flow.sendable(0.8)) == [0, 1, 2]
+    flow.refused("f2", BUSY, 0.9)
+    retried = flow.sendable(2.0)
+    assert (ids(retried), numbers(retried)) == (["f2"], [1])
+    for fragment_id, carried_as in (("f0", 0), ("f2", 1), ("f3", 2)):
+        flow.result(processed(carried_as).model_copy(update={"fragment_id": fragment_id}), 2.1)
+
+    results = list(iter(flow.take, None))
+    assert [result.sequence_number for result in results] == [0, 1, 2, 3]
+    assert [result.processed.sequence_number for result in results if result.processed] == [0, 1, 2, 3]
+    flow.add(data(4), 3.0)
+    assert numbers(flow.sendable(3.0)) == [3]
+
+
+def test_a_server_that_goes_gets_nothing_new_and_is_left_when_it_has_answered() -> None:
+    flow = a_flow(fragments=2, answer_timeout_s=13.0)
+    flow.leaving(1.0)
+    assert flow.blocked_by(1.0) == "another server"
+    flow.returned("f1", 1.1)
+    flow.leaving(1.1)
+    assert flow.sendable(1.2) == []
+    flow.result(processed(0), 1.3)
+    assert flow.wake_at_s(1.3) == 14.0
+    assert not flow.overstays(13.9)
+    assert flow.overstays(14.0)
+
+    flow.disconnected(14.0)
+    flow.connected(3, 14.1)
+
+    assert not flow.overstays(99.0)
+    assert ids(flow.sendable(14.1)) == ["f1"]
+
+
+def test_going_servers_cost_a_fragment_none_of_its_tries() -> None:
+    flow = a_flow(fragments=1)
+    for _ in range(2 * len(RETRY_DELAYS_S)):
+        flow.returned("f0", 1.0)
+        flow.leaving(1.0)
+        flow.disconnected(1.0)
+        flow.connected(3, 1.0)
+        assert ids(flow.sendable(1.0)) == ["f0"]
+    flow.result(processed(0), 2.0)
+    flow.returned("f0", 2.1)
+
+    result = flow.take()
+    assert result is not None
+    assert result.status == "success"
 
 
 def test_a_fragment_that_breaks_every_connection_is_given_up() -> None:
@@ -296,25 +356,31 @@ def test_whatever_happens_the_window_holds_and_each_fragment_gets_one_result_in_
     window = 3
     flow = Flow(max_held=8)
     flow.connected(window, 0.0)
-    now, results, sent = 0.0, [], []
+    now, results, sent, seen, first = 0.0, [], [], set(), 0
     for step in [*steps, "none", *["ok", "tick"] * 40]:
         if step == "add" and not flow.blocked_by(now):
             flow.add(data(flow.next_sequence_number), now)
         elif step in {"ok", "busy", "bad"} and sent:
-            number = sent.pop(0)
+            carried = sent.pop(0)
             if step == "ok":
-                flow.result(processed(number), now)
+                answer = processed(carried.sequence_number)
+                flow.result(answer.model_copy(update={"fragment_id": carried.fragment_id}), now)
             else:
-                flow.refused(f"f{number}", BUSY if step == "busy" else BAD, now)
+                flow.refused(carried.fragment_id, BUSY if step == "busy" else BAD, now)
         elif step == "lost":
             flow.disconnected(now)
             sent.clear()
+            seen = set()
+            first = flow.lowest_unfinished
             flow.connected(window, now)
         elif step == "tick":
             now = min(flow.wake_at_s(now), now + 5)
         elif step in {"pause", "none"}:
             flow.backpressure(step, 0, now)
-        sent += numbers(flow.sendable(now))
+        sending = flow.sendable(now)
+        sent += sending
+        seen |= {carried.sequence_number for carried in sending}
+        assert seen == set(range(first, first + len(seen))), "a connection's numbers have no gap"
         assert flow.in_flight <= window
         results += [result.sequence_number for result in iter(flow.take, None)]
     assert results == list(range(flow.next_sequence_number))
