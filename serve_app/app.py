@@ -7,6 +7,7 @@ from typing import Any, cast
 import ray
 from ray import serve
 from ray.serve import metrics
+from ray.serve.exceptions import RayServeException
 
 from deployments.asr import AsrOptions
 from deployments.asr.deployment import Asr
@@ -15,7 +16,7 @@ from deployments.translation import TranslationOptions
 from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
-from serve_app.config import load_args, load_user_config, load_voices
+from serve_app.config import ConfigError, load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
 from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
@@ -50,6 +51,13 @@ class TtsReplica(Tts):
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
 
+class Refused(ConfigError, RayServeException):
+    """A wrong or unfulfilled configuration, as Serve shows it plainly.
+
+    Of its own exceptions Serve tells the message alone; of any other it tells the traceback and tries thrice more.
+    """
+
+
 def build(args: Mapping[str, Any]) -> serve.Application:
     """Validate the configuration and bind the four deployments.
 
@@ -60,8 +68,15 @@ def build(args: Mapping[str, Any]) -> serve.Application:
         args: the application's `args`, see `serve_app.config.AppConfig`. Environment variables win over them.
 
     Raises:
-        ConfigError: naming the field, or all that is missing on this cluster, before anything loads.
+        Refused: naming the field, or all that is missing on this cluster, before anything loads.
     """
+    try:
+        return _bound(args)
+    except ConfigError as error:
+        raise Refused(str(error)) from None
+
+
+def _bound(args: Mapping[str, Any]) -> serve.Application:
     require(args, os.environ, _cluster_gpus())
     config = load_args(args, os.environ)
     voices = load_voices(config.voices)

@@ -7,6 +7,7 @@ import pytest
 import ray
 import yaml
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from serve_app import preflight
 from serve_app.app import build
@@ -53,6 +54,14 @@ def test_a_wrong_configuration_is_refused_here(args, environ, told, monkeypatch)
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=told):
         build(FAKES | args)
+
+
+def test_serve_tells_a_refusal_by_its_message_alone(monkeypatch):
+    monkeypatch.delenv("DEEPL_API_KEY", raising=False)
+    monkeypatch.delenv("DEEPL_AUTH_KEY", raising=False)
+    with pytest.raises(RayServeException, match="missing: a DeepL key: set DEEPL_API_KEY") as refused:
+        build({**FAKES, "translation": {"engine": "deepl"}})
+    assert isinstance(refused.value, ConfigError)
 
 
 def test_only_variables_of_streams_travel_to_the_ingress(monkeypatch):
