@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.asr.gather import Gatherer
 from deployments.asr.running import RunningCalls
@@ -96,6 +96,7 @@ class Asr:
         self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
         self._running = RunningCalls(clock=clock)
+        self._configured = False
         started_s = clock()
         self._decoders.start()
         engine.load()
@@ -105,9 +106,22 @@ class Asr:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default.
 
-        A coroutine, because Serve would call a plain method in a thread, and what waits belongs to the loop.
+        A coroutine, because Serve would call a plain method in a thread, and what waits belongs to the loop. Later
+        than at the start a wrong value is logged and changes nothing, because Serve ends a replica that raises here.
+
+        Raises:
+            ValidationError: the first `user_config` is wrong.
         """
-        self._apply(AsrUserConfig.model_validate(user_config))
+        try:
+            config = AsrUserConfig.model_validate(user_config)
+        except ValidationError as error:
+            if not self._configured:
+                raise
+            logger.error("asr_user_config_refused", error=str(error))  # noqa: TRY400
+            return
+        self._apply(config)
+        self._configured = True
+        logger.info("asr_configured", **config.model_dump())
 
     def _apply(self, config: AsrUserConfig) -> None:
         if isinstance(self._engine, Windowed):

@@ -243,6 +243,16 @@ async def test_a_wrong_user_config_is_refused_naming_the_field(wrong: dict[str, 
         await Asr(FakeAsrOptions().build()).reconfigure(wrong)
 
 
+async def test_a_wrong_user_config_that_comes_live_changes_nothing(logged: list[str]) -> None:
+    engine = Held()
+    asr = Asr(engine)
+    await asr.reconfigure({"window_frames": 2000})
+    await asr.reconfigure({"window_frames": 1501})
+
+    assert engine.windows == [1500, 2000]
+    assert any("asr_user_config_refused" in line and "window_frames" in line for line in logged)
+
+
 async def test_capabilities_tell_model_and_languages() -> None:
     told = await Asr(OnlyEnglish()).capabilities()
 
