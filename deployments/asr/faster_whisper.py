@@ -18,6 +18,7 @@ from pydantic import Field
 from deployments import embedded
 from deployments.asr.clips import Clip
 from deployments.asr.hearing import NO_SPEECH_LOG_PROBABILITY, NO_SPEECH_PROBABILITY, HeardSegment, to_segments
+from deployments.asr.memory import ReadUsage, Usage, nvml_usage, peak
 from deployments.contracts import ASR_RATE_HZ, AsrEngine, FragmentRef, Recognition, Utterance
 from deployments.errors import GpuOutOfMemory, ModelFailed, Stage, StageError
 from deployments.logs import about, get_logger
@@ -41,6 +42,8 @@ MAX_NEW_TOKENS = 220
 """Whisper has room for 448 tokens, of which up to 227 are prompt."""
 
 CAREFUL_BEAM_SIZE = 5
+MIB = 1024 * 1024
+_LESS = "Lower asr.max_call_fragments, asr.beam_size, asr.concurrency or asr.compute_type, or take a smaller asr.model."
 _FAILURES = (RuntimeError, ValueError, IndexError)
 """CTranslate2 and ONNX Runtime know only the first; placing words in odd text has raised the others."""
 
@@ -66,6 +69,11 @@ class FasterWhisperOptions(EngineOptions):
     """What bounds the time that a fragment of junk can take. Fast speech needs about 6."""
     prepare_threads: int = Field(default=4, ge=1, le=64)
     """Fragments of one call that are gated and turned into mel features at once."""
+    max_call_fragments: int = Field(default=256, ge=1, le=256)
+    """Fragments in one call of the model; a larger batch is heard in several."""
+    gpu_memory_fraction: float | None = Field(default=None, gt=0.0, le=1.0)
+    """The most of its card's memory that this replica may take: measured at the start on `concurrency` calls of
+    `max_call_fragments`, and the replica doesn't start above it. None, and on a CPU: not measured."""
 
     def gate(self) -> dict[str, int] | None:
         """Silero VAD's options; None: everything is heard."""
@@ -76,11 +84,16 @@ class FasterWhisperOptions(EngineOptions):
         return FasterWhisper(self)
 
 
+class TooMuchMemory(RuntimeError):
+    """The replica would take more of its GPU than it may, or nobody can tell; it doesn't start."""
+
+
 class FasterWhisper:
     """Whisper. `concurrency` calls compute at once on one copy of the weights, each on any number of fragments."""
 
-    def __init__(self, options: FasterWhisperOptions) -> None:
+    def __init__(self, options: FasterWhisperOptions, read_usage: ReadUsage = nvml_usage) -> None:
         self._options = options
+        self._read_usage = read_usage
         self._languages: frozenset[str] = frozenset()
 
     @property
@@ -95,10 +108,15 @@ class FasterWhisper:
         return self._languages
 
     def load(self) -> None:
-        """Load the model, and run it once, since the first call is the slowest."""
+        """Load the model, and run it once, since the first call is the slowest.
+
+        Raises:
+            TooMuchMemory: it takes more of its GPU than `gpu_memory_fraction`.
+        """
         from deployments.asr.whisper import BatchWhisper  # noqa: PLC0415  loads CTranslate2
 
         options = self._options
+        before = None if options.gpu_memory_fraction is None or options.device == "cpu" else self._usage()
         model = BatchWhisper(
             _embedded_model() if options.model == "embedded" else options.model,
             beam_size=options.beam_size,
@@ -113,6 +131,44 @@ class FasterWhisper:
         noise = np.random.default_rng(0).normal(0.0, 0.1, ASR_RATE_HZ).astype(np.float32)
         self._together([Utterance(FragmentRef("", "", 0), noise, "en")] * 2)  # the gate
         list(model.transcribe(noise, language="en", max_new_tokens=1)[0])
+        if before is not None and model.model.device == "cuda":
+            self.measure(before)
+
+    def measure(self, before: Usage) -> None:
+        """Run the largest calls that can come, and compare what they take with `gpu_memory_fraction`.
+
+        Args:
+            before: what was in use before the model was loaded.
+
+        Raises:
+            TooMuchMemory: naming what is taken, what is allowed, and which options make it less.
+        """
+        options = self._options
+        fraction = options.gpu_memory_fraction or 1.0
+        n_clips = max(options.max_call_fragments, math.ceil(CAREFUL_BEAM_SIZE / options.beam_size))
+        try:
+            with peak(self._read_usage, before) as found, ThreadPoolExecutor(options.concurrency) as calls:
+                list(calls.map(self._whisper.fill, [n_clips] * options.concurrency))
+        except RuntimeError as error:
+            raise TooMuchMemory(f"{options.concurrency} calls of {n_clips} fragments fail: {error}. {_LESS}") from error
+        if found.failure is not None:
+            raise TooMuchMemory(f"gpu_memory_fraction is set and can't be watched: {found.failure}")
+        allowed = int(fraction * found.total_bytes)
+        logger.info("gpu_memory_measured", used_mib=found.bytes // MIB, allowed_mib=allowed // MIB)
+        if found.bytes > allowed:
+            raise TooMuchMemory(
+                f"Whisper takes {found.bytes // MIB} MiB of the GPU and may take {allowed // MIB} MiB "
+                f"(gpu_memory_fraction {fraction:g} of {found.total_bytes // MIB} MiB). {_LESS}"
+            )
+
+    def _usage(self) -> Usage | None:
+        """None: no GPU to read, and `auto` may do without one."""
+        try:
+            return self._read_usage()
+        except OSError as error:
+            if self._options.device == "auto":
+                return None
+            raise TooMuchMemory(f"gpu_memory_fraction is set and can't be watched: {error}") from error
 
     def attach(self, whisper: "BatchWhisper") -> None:
         """Use a model that is loaded."""
@@ -141,6 +197,9 @@ class FasterWhisper:
     def _together(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
         if not utterances:
             return []
+        most = self._options.max_call_fragments
+        if len(utterances) > most:
+            return [*self._together(utterances[:most]), *self._together(utterances[most:])]
         clips = [self._clip(utterance) for utterance in utterances]
         try:
             with self._use.one():

@@ -85,6 +85,25 @@ class BatchWhisper(WhisperModel):  # type: ignore[misc]  # faster-whisper has no
         restored: Iterable[Segment] = restore_speech_timestamps(hearing.segments, hearing.speech_chunks, ASR_RATE_HZ)
         return restored
 
+    def fill(self, n_clips: int) -> None:
+        """Compute the most that a call with so many clips can: full windows of noise, decoded to the last token."""
+        n_mels = self.feature_extractor.mel_filters.shape[0]
+        noise = np.random.default_rng(0).normal(size=(n_clips, n_mels, FULL_WINDOW_FRAMES)).astype(np.float32)
+        encoded = self.encode(noise)
+        tokenizer = self._tokenizer("en")
+        results = self.model.generate(
+            encoded,
+            [self.get_prompt(tokenizer, [])] * n_clips,
+            beam_size=self._beam_size,
+            max_length=self.max_length,
+            suppress_tokens=[*get_suppressed_tokens(tokenizer, [-1]), tokenizer.eot],
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        if self._word_timestamps:
+            texts = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
+            self.model.align(encoded, tokenizer.sot_sequence, texts, [FULL_WINDOW_FRAMES] * n_clips)
+
     def release_memory(self) -> None:
         """Give the device's cached memory back. No call may run meanwhile.
 

@@ -1,5 +1,6 @@
 """Fragments share calls of the model and not their failures; what goes in is bounded."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from deployments import embedded
 from deployments.asr import AsrOptions
 from deployments.asr.clips import Clip
-from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions, _embedded_model
+from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions, TooMuchMemory, _embedded_model
+from deployments.asr.memory import Usage, nvml_usage
 from deployments.contracts import FragmentRef, Recognition, Utterance
 from deployments.errors import StageError
+from serve_app.gpus import count_gpus
 
 
 class Whisper:
@@ -218,3 +221,114 @@ def test_a_changed_package_is_refused_before_anything_is_loaded(monkeypatch: pyt
 def test_wrong_options_are_refused_naming_the_field(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         TypeAdapter(AsrOptions).validate_python(wrong)
+
+
+class Filled(Whisper):
+    """Takes memory while it is filled, 1 GiB a clip."""
+
+    def __init__(self, card: "Card") -> None:
+        super().__init__(heard())
+        self.card = card
+        self.filled: list[int] = []
+
+    def fill(self, n_clips: int) -> None:
+        self.filled.append(n_clips)
+        self.card.taken = n_clips * GIB
+        self.card.seen.clear()
+        assert self.card.seen.wait(10)
+        self.card.taken = 0
+
+
+class Card:
+    """A GPU of 16 GiB of which others use 2 GiB."""
+
+    def __init__(self, *, tells_processes: bool = True) -> None:
+        self.tells_processes = tells_processes
+        self.taken = 0
+        self.seen = threading.Event()
+        self.error: OSError | None = None
+
+    def __call__(self) -> Usage:
+        if self.error:
+            self.seen.set()
+            raise self.error
+        taken = self.taken
+        usage = Usage(taken if self.tells_processes else None, 2 * GIB + taken, 16 * GIB)
+        if taken:
+            self.seen.set()
+        return usage
+
+
+GIB = 1024**3
+
+
+def measured(card: Card, **options: Any) -> Filled:
+    made = FasterWhisper(FasterWhisperOptions(engine="faster_whisper", device="cuda", **options), card)
+    whisper = Filled(card)
+    made.attach(cast("Any", whisper))
+    before = card()
+    made.measure(before)
+    return whisper
+
+
+@pytest.mark.parametrize("tells_processes", [True, False])
+def test_a_replica_that_takes_its_share_of_the_gpu_starts(tells_processes: bool) -> None:
+    card = Card(tells_processes=tells_processes)
+
+    assert measured(card, gpu_memory_fraction=0.5, max_call_fragments=8).filled == [8]
+
+
+@pytest.mark.parametrize("tells_processes", [True, False])
+def test_a_replica_that_takes_more_than_its_share_at_its_peak_is_refused(tells_processes: bool) -> None:
+    card = Card(tells_processes=tells_processes)
+
+    with pytest.raises(TooMuchMemory, match=r"takes 9216 MiB .* may take 8192 MiB .*0\.5 .*asr\.max_call_fragments"):
+        measured(card, gpu_memory_fraction=0.5, max_call_fragments=9)
+
+
+def test_the_call_for_doubtful_fragments_is_measured_too() -> None:
+    assert measured(Card(), gpu_memory_fraction=0.9, max_call_fragments=1).filled == [5]
+
+
+def test_a_gpu_that_nobody_can_read_is_no_bound_and_ends_the_start() -> None:
+    class Instant(Whisper):
+        def fill(self, n_clips: int) -> None:
+            pass
+
+    card = Card()
+    made = FasterWhisper(FasterWhisperOptions(engine="faster_whisper", gpu_memory_fraction=0.5), card)
+    made.attach(cast("Any", Instant()))
+    before = card()
+    card.error = OSError("no driver")
+
+    with pytest.raises(TooMuchMemory, match="can't be watched: no driver"):
+        made.measure(before)
+
+
+def test_calls_that_do_not_fit_at_all_are_told_with_what_makes_them_smaller() -> None:
+    class Broken(Whisper):
+        def fill(self, n_clips: int) -> None:
+            raise RuntimeError("CUDA failed with error out of memory")
+
+    card = Card()
+    made = FasterWhisper(FasterWhisperOptions(engine="faster_whisper", gpu_memory_fraction=0.5), card)
+    made.attach(cast("Any", Broken()))
+
+    with pytest.raises(TooMuchMemory, match=r"out of memory.*asr\.max_call_fragments"):
+        made.measure(card())
+
+
+def test_a_batch_larger_than_was_measured_is_heard_in_calls_that_were() -> None:
+    whisper = Whisper(heard())
+    made = FasterWhisper(FasterWhisperOptions(engine="faster_whisper", max_call_fragments=2))
+    made.attach(cast("Any", whisper))
+
+    assert texts(made.transcribe([utterance()] * 5)) == ["Hello there."] * 5
+    assert [len(clips) for clips in whisper.heard] == [2, 2, 1]
+
+
+def test_without_nvidias_library_the_gpu_is_told_as_unreadable() -> None:
+    if count_gpus():
+        pytest.skip("there is a GPU")
+    with pytest.raises(OSError, match="NVML can't read the GPU"):
+        nvml_usage()
