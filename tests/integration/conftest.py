@@ -16,15 +16,20 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """`serve("fakes", {"args.asr.delay_ms": 5})`: a running server with this configuration."""
     current: dict[str, RunningServer] = {}
 
-    def running(config: str, change: dict[str, Any] | None = None, fresh: bool = False) -> RunningServer:
-        key = f"{config} {change}"
+    def running(
+        config: str,
+        change: dict[str, Any] | None = None,
+        fresh: bool = False,
+        environ: dict[str, str] | None = None,
+    ) -> RunningServer:
+        key = f"{config} {change} {environ}"
         server = current.get(key)
         if server is not None and server.process.poll() is None and not fresh:
             return server
         for name in list(current):
             current.pop(name).stop()
         folder: Path = tmp_path_factory.mktemp("server")
-        current[key] = start(edited(config, change or {}, folder), folder / "server.log")
+        current[key] = start(edited(config, change or {}, folder), folder / "server.log", environ)
         return current[key]
 
     yield running
