@@ -9,6 +9,7 @@ import httpx
 import ray
 from ray import serve
 from ray.serve import metrics
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsCapabilities
@@ -22,6 +23,7 @@ from serve_app.http import build_app
 from serve_app.metrics import Instruments, StreamMetrics
 from serve_app.protocol import ErrorCode, WireError
 from serve_app.socket import SocketServer
+from serve_app.standing import Standing
 from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, Running, StreamSettings, Submit
 
@@ -30,6 +32,8 @@ MODELS = ("Asr", "Translation", "Tts")
 WATCH_PERIOD_S = 5.0
 WATCH_PERIOD_STARTING_S = 0.5
 BROADCAST_TIMEOUT_S = 5.0
+STANDING_PERIOD_S = 1.0
+STANDING_TIMEOUT_S = 5.0
 ABILITIES_WAIT_S = 5.0
 """How long a `stream:init` waits for models that are still loading; shorter than a worker waits for its answer."""
 
@@ -64,6 +68,11 @@ class Ingress:
         self._capabilities: dict[str, Any] = {}
         self._known = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
+        self._standing: asyncio.Task[None] | None = None
+        self._draining = False
+        """As `user_config` says."""
+        self._stopping = False
+        """Serve is stopping this replica."""
         self._replicas: DeploymentHandle[Any] | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._sockets = SocketServer(
@@ -88,10 +97,15 @@ class Ingress:
         self._limits = live.streams.limits()
         self._sockets.apply_limits()
         self._start_watch()
-        if live.draining and not self._sockets.draining:
-            log.info("draining", streams=self._sockets.streams)
+        self._draining = live.draining
+        self._apply_draining()
+
+    def _apply_draining(self) -> None:
+        wanted = self._draining or self._stopping
+        if wanted and not self._sockets.draining:
+            log.info("draining", streams=self._sockets.streams, stopping=self._stopping)
             self._sockets.drain()
-        self._sockets.draining = live.draining
+        self._sockets.draining = wanted
 
     async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
         """Called by the replica on which a stream has opened: a worker that restarted may have left it here."""
@@ -152,6 +166,21 @@ class Ingress:
     def _start_watch(self) -> None:
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._keep_asking(), name="model watch")
+        if self._standing is None or (self._standing.done() and not self._stopping):
+            self._standing = asyncio.create_task(self._watch_standing(), name="standing watch")
+
+    async def _watch_standing(self) -> None:
+        """Notice that Serve stops this replica, and drain: Serve would wait for its sockets, then cut them off."""
+        own = serve.get_replica_context()
+        standing = Standing(own.app_name, own.deployment, own.replica_tag)
+        while not self._stopping:
+            try:
+                self._stopping = standing.read(await asyncio.wait_for(_details(), STANDING_TIMEOUT_S))
+            except Exception as error:  # noqa: BLE001 - a controller that restarts must not end streams
+                log.warning("controller_unavailable", error=f"{type(error).__name__}: {error}"[:500])
+            if not self._stopping:
+                await asyncio.sleep(STANDING_PERIOD_S)
+        self._apply_draining()
 
     async def _keep_asking(self) -> None:
         """Ask the models again and again what they can do: that is readiness, and follows live changes."""
@@ -170,6 +199,13 @@ class Ingress:
             log.warning("model_unavailable", deployment=name, error=str(error)[-500:])
         if len(self._capabilities) == len(MODELS):
             self._known.set()
+
+
+async def _details() -> dict[str, Any]:
+    """What Serve's controller says of every replica: what `serve.status()` sums up, without blocking the loop."""
+    client: Any = await asyncio.to_thread(_get_global_client)
+    details: dict[str, Any] = await client._controller.get_serve_instance_details.remote()  # noqa: SLF001
+    return details
 
 
 def _exporters() -> list[str]:

@@ -1,7 +1,8 @@
 """`livedub serve`: starts Ray Serve with a configuration, waits until it is ready, ends it without losing a fragment.
 
-Lighter than `serve run` (no dashboard unless asked for, a small object store), and unlike it has a way to end: on
-SIGTERM or SIGINT the streams are told, what is in flight finishes, then everything stops.
+Lighter than `serve run` (no dashboard unless asked for, a small object store), and unlike it has a way to change and
+to end: on SIGHUP the file is read again and rolled out; on SIGTERM or SIGINT the streams are told, what is in flight
+finishes, then everything stops.
 """
 
 import logging
@@ -10,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,23 +140,21 @@ def draining(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def launch(options: LaunchOptions, tell: Tell) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; SIGHUP has the file read again.
 
     Raises:
         ConfigError: before anything starts.
         LaunchError: it did not come up.
     """
-    schema = read_schema(options.config)
-    require(args_of(schema), os.environ, count_gpus())
-    schema = checked(schema)
+    schema = _fit_to_run(options.config)
     http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
     http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = {**schema, "http_options": http}
-    stop = threading.Event()
-    _stop_on_signals(stop)
+    stop, reload = threading.Event(), threading.Event()
+    _listen_to_signals(stop, reload)
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    server = _Server(schema, options, tell, stop)
+    server = _Server(schema, options, tell, stop, reload)
     try:
         server.start()
         server.serve()
@@ -168,9 +168,21 @@ class Stopped(Exception):
     """A signal came while the service was starting."""
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _fit_to_run(path: Path) -> dict[str, Any]:
+    """The configuration, correct and with all that it needs at hand.
+
+    Raises:
+        ConfigError: naming what is wrong or missing.
+    """
+    schema = read_schema(path)
+    require(args_of(schema), os.environ, count_gpus())
+    return checked(schema)
+
+
+def _listen_to_signals(stop: threading.Event, reload: threading.Event) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: reload.set())
 
 
 def local_url(http: dict[str, Any]) -> str:
@@ -181,11 +193,19 @@ def local_url(http: dict[str, Any]) -> str:
 
 
 class _Server:
-    def __init__(self, schema: dict[str, Any], options: LaunchOptions, tell: Tell, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        schema: dict[str, Any],
+        options: LaunchOptions,
+        tell: Tell,
+        stop: threading.Event,
+        reload: threading.Event,
+    ) -> None:
         self._schema = schema
         self._options = options
         self._tell = tell
         self._stop = stop
+        self._reload = reload
         self._url = local_url(schema["http_options"])
         self._up = False
 
@@ -202,7 +222,7 @@ class _Server:
             namespace="serve",
             logging_level=logging.WARNING,
         )
-        _stop_on_signals(self._stop)  # again: Ray has put handlers of its own there, which exit at once
+        _listen_to_signals(self._stop, self._reload)  # again: Ray has put handlers of its own there, which exit at once
         serve.start(http_options=self._schema["http_options"])
         self._deploy(self._schema)
         self._wait_until_running(started_s)
@@ -211,8 +231,32 @@ class _Server:
         self._tell(f"ready after {time.monotonic() - started_s:.1f} s: {self._url} (Socket.IO at /socket.io/)")
 
     def serve(self) -> None:
-        """Wait for the signal."""
-        self._stop.wait()
+        """Wait for the signal to stop; roll out what the file says at each signal to read it again."""
+        while not self._stop.wait(POLL_S):
+            if self._reload.is_set():
+                self._reload.clear()
+                with suppress(Stopped):
+                    self._roll_out()
+
+    def _roll_out(self) -> None:
+        try:
+            schema = _fit_to_run(self._options.config)
+        except ConfigError as error:
+            self._tell(f"error: {error}. Nothing was changed")
+            return
+        self._tell(f"rolling out {self._options.config}; address, port and environment stay as they were")
+        started_s = time.monotonic()
+        schema = {**schema, "http_options": self._schema["http_options"]}
+        try:
+            self._deploy(schema)
+            self._schema = schema
+            self._wait_until_running(started_s)
+        except LaunchError as error:
+            self._tell(f"error: {error}. Mend the file and send SIGHUP again")
+        except ValueError as error:
+            self._tell(f"error: Ray Serve refuses the file: {' '.join(str(error).split())}. Nothing was changed")
+        else:
+            self._tell(f"rolled out after {time.monotonic() - started_s:.1f} s")
 
     def stop(self) -> None:
         """Tell the streams, let them finish, take everything down."""

@@ -53,6 +53,7 @@ class RunningServer:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
+    config: Path
 
     @property
     def url(self) -> str:
@@ -64,6 +65,17 @@ class RunningServer:
     def terminate(self) -> None:
         """SIGTERM, as an orchestrator would; returns at once."""
         self.process.send_signal(signal.SIGTERM)
+
+    def reload(self) -> None:
+        """SIGHUP: the server reads its file again; returns when it says what came of it."""
+        told = "rolled out after", "livedub: error"
+        before = sum(map(self.logged().count, told))
+        self.process.send_signal(signal.SIGHUP)
+        give_up_s = time.monotonic() + START_TIMEOUT_S
+        while sum(map(self.logged().count, told)) == before:
+            if time.monotonic() > give_up_s:
+                raise TimeoutError(f"nothing was rolled out within {START_TIMEOUT_S} s:\n{self.logged()[-4000:]}")
+            time.sleep(0.25)
 
     def stop(self) -> int:
         """End the server and everything it started; returns its exit code."""
@@ -90,7 +102,7 @@ def start(config: Path, log: Path, environ: dict[str, str] | None = None) -> Run
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
             start_new_session=True,
         )
-    server = RunningServer(process, port, log)
+    server = RunningServer(process, port, log, config)
     give_up_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_s:
         if process.poll() is not None:

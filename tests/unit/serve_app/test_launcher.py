@@ -166,7 +166,8 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(launcher.httpx, "get", get)
     options = LaunchOptions(Path("x.yaml"))
-    server = launcher._Server({"http_options": {"host": "127.0.0.1", "port": 1}}, options, print, threading.Event())
+    signals = threading.Event(), threading.Event()
+    server = launcher._Server({"http_options": {"host": "127.0.0.1", "port": 1}}, options, print, *signals)
     return server, answers
 
 
@@ -205,3 +206,71 @@ def test_a_wrong_user_config_of_asr_is_refused_before_anything_starts(tmp_path):
     path.write_text(yaml.safe_dump(schema))
     with pytest.raises(ConfigError, match="max_batch_size"):
         read_config(path)
+
+
+@pytest.fixture
+def running(written, monkeypatch):
+    """A running server whose deployments are recorded."""
+    monkeypatch.setattr(launcher, "count_gpus", lambda: 0.0)
+    options = LaunchOptions(written(schema()))
+    told: list[str] = []
+    stop, reload = threading.Event(), threading.Event()
+    http = {"host": "127.0.0.1", "port": 1}
+    server = launcher._Server({**schema(), "http_options": http}, options, told.append, stop, reload)
+    deployed: list[dict] = []
+    monkeypatch.setattr(server, "_deploy", deployed.append)
+    monkeypatch.setattr(server, "_wait_until_running", lambda _: stop.set())
+    return server, deployed, told
+
+
+def test_a_signal_to_read_the_file_again_rolls_it_out_and_keeps_the_port(running, written):
+    server, deployed, told = running
+    written({**schema({"streams": {"timeout_ms": 9000}}), "http_options": {"port": 2}})
+    server._reload.set()
+
+    server.serve()
+
+    assert [user_config_of(one) for one in deployed] == [{"streams": {"timeout_ms": 9000}}]
+    assert deployed[0]["http_options"] == {"host": "127.0.0.1", "port": 1}
+    assert server._schema is deployed[0], "what is drained at the end is what runs"
+    assert "rolled out" in told[-1]
+
+
+@pytest.mark.parametrize("content", [schema({"streams": {"timeout_ms": 1}}), schema(voices="/none.json"), [1]])
+def test_a_file_with_an_error_is_told_and_changes_nothing(running, written, content):
+    server, deployed, told = running
+    before = server._schema
+    written(content)
+
+    server._roll_out()
+
+    assert (deployed, server._schema) == ([], before)
+    assert "error" in told[-1]
+    assert "Nothing was changed" in told[-1]
+
+
+def test_what_serve_refuses_is_told_and_changes_nothing(running, monkeypatch):
+    server, _, told = running
+    before = server._schema
+
+    def refuse(_: dict) -> None:
+        raise ValueError("deployments.0.num_replicas: no number")
+
+    monkeypatch.setattr(server, "_deploy", refuse)
+    server._roll_out()
+
+    assert server._schema is before
+    assert "num_replicas: no number. Nothing was changed" in told[-1]
+
+
+def test_a_roll_out_that_fails_leaves_the_server_running(running, monkeypatch):
+    server, _, told = running
+
+    def fail(_: float) -> None:
+        raise LaunchError("the application did not start: no GPU")
+
+    monkeypatch.setattr(server, "_wait_until_running", fail)
+    server._roll_out()
+
+    assert "no GPU. Mend the file and send SIGHUP again" in told[-1]
+    assert not server._stop.is_set()

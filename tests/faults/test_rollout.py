@@ -1,0 +1,112 @@
+"""A new configuration is rolled out while streams run: nothing is lost, doubled or out of order."""
+
+import asyncio
+import itertools
+
+import pytest
+import yaml
+
+from client import DubClient, Fragment, FragmentResult, StreamConfig
+from tests.support.worker import Worker
+
+CONFIG = StreamConfig(target_language="es", format="pcm_s16le", sample_rate_hz=16_000)
+STREAMS = 3
+PACE_S = 0.1
+CHANGE = {
+    "args.asr.delay_ms": 300,
+    "deployments.Ingress.num_replicas": 2,
+    "deployments.Ingress.max_surge_percent": 50,
+    "deployments.Ingress.graceful_shutdown_timeout_s": 60,
+}
+"""Far more grace than a drain takes: a replica that only waits for its sockets would outlive the test."""
+
+
+@pytest.fixture(scope="module")
+def server(serve):
+    return serve("fakes", CHANGE)
+
+
+def change(server, **fields: object) -> None:
+    """Write other fields of the Ingress into the server's file."""
+    schema = yaml.safe_load(server.config.read_text(encoding="utf-8"))
+    ingress = next(d for d in schema["applications"][0]["deployments"] if d["name"] == "Ingress")
+    ingress.update(fields)
+    server.config.write_text(yaml.safe_dump(schema), encoding="utf-8")
+
+
+class Streaming:
+    """One DubClient that sends until told to stop; afterwards, what came of it."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.client = DubClient(url, config=CONFIG, stream_id=name)
+        self.stop = asyncio.Event()
+        self.sent: list[str] = []
+        self.results: list[FragmentResult] = []
+
+    async def run(self) -> None:
+        async with self.client:
+            reading = asyncio.create_task(self._read())
+            for number in itertools.count():
+                fragment_id = f"{self.client.stream_id}-{number}"
+                audio = number.to_bytes(2, "little") * 3200
+                await self.client.send(Fragment(audio, "pcm_s16le", 16_000, 1, 200, fragment_id=fragment_id))
+                self.sent.append(fragment_id)
+                if self.stop.is_set():
+                    break
+                await asyncio.sleep(PACE_S)
+            self.summary = await self.client.end()
+            await reading
+
+    async def _read(self) -> None:
+        self.results += [result async for result in self.client.results()]
+
+
+async def test_two_rolling_updates_lose_double_and_reorder_nothing(server):
+    streams = [Streaming(server.url, f"rollout-{number}") for number in range(STREAMS)]
+    async with asyncio.timeout(300), asyncio.TaskGroup() as running:
+        for stream in streams:
+            running.create_task(stream.run())
+        await asyncio.sleep(1)
+        for round_, num_cpus in enumerate((0.11, 0.12), 1):
+            change(server, ray_actor_options={"num_cpus": num_cpus})
+            await asyncio.to_thread(server.reload)
+            while min(stream.client.reconnects for stream in streams) < round_:
+                await asyncio.sleep(0.1)
+        for stream in streams:
+            stream.stop.set()
+
+    assert "livedub: error" not in server.logged()
+    for stream in streams:
+        assert [result.fragment_id for result in stream.results] == stream.sent
+        assert [result.sequence_number for result in stream.results] == list(range(len(stream.sent)))
+        assert {result.status for result in stream.results} == {"success"}
+        assert stream.summary.total_fragments == len(stream.sent), "what was finished before is not computed again"
+
+
+async def test_a_live_change_of_thresholds_drops_nobody(server):
+    async with asyncio.timeout(120), Worker(server.url) as other, asyncio.TaskGroup() as running:
+        stream = Streaming(server.url, "live-change")
+        running.create_task(stream.run())
+        await asyncio.sleep(0.5)
+        change(server, user_config={"streams": {"max_inflight": 2, "critical_inflight": 8, "timeout_ms": 9000}})
+        await asyncio.to_thread(server.reload)
+        ready = await other.init("after-the-change")
+        stream.stop.set()
+    assert stream.client.reconnects == 0
+    assert [result.fragment_id for result in stream.results] == stream.sent
+    assert {result.status for result in stream.results} == {"success"}
+    assert ready["max_inflight"] == 2
+
+
+async def test_a_file_with_an_error_changes_nothing(server):
+    before = server.config.read_text(encoding="utf-8")
+    async with Worker(server.url) as worker:
+        await worker.init("wrong-file")
+        change(server, user_config={"streams": {"timeout_ms": 1}})
+        try:
+            await asyncio.to_thread(server.reload)
+        finally:
+            server.config.write_text(before, encoding="utf-8")
+        assert "streams.timeout_ms" in server.logged()
+        assert "Nothing was changed" in server.logged()
+        assert worker.disconnects == 0

@@ -1,0 +1,44 @@
+"""A replica learns from the controller's lists that it is being stopped."""
+
+import pytest
+
+from serve_app.standing import MISSING_LIMIT, Standing
+
+
+def listed(**states: str) -> dict:
+    replicas = [{"replica_id": name, "state": state} for name, state in states.items()]
+    return {"applications": {"livedub": {"deployments": {"Ingress": {"replicas": replicas}}}}}
+
+
+@pytest.fixture
+def standing():
+    return Standing("livedub", "Ingress", "own")
+
+
+@pytest.mark.parametrize("state", ["STARTING", "UPDATING", "RECOVERING", "RUNNING", "PENDING_MIGRATION"])
+def test_a_replica_that_serve_wants_goes_on(standing, state):
+    """A change of `user_config` makes it UPDATING for a moment, a restarted controller RECOVERING."""
+    assert not any(standing.read(listed(own=state, other="STOPPING")) for _ in range(MISSING_LIMIT + 1))
+
+
+def test_a_replica_that_is_stopped_hears_of_it_at_once(standing):
+    assert standing.read(listed(own="STOPPING", other="RUNNING"))
+
+
+def test_a_replica_that_has_vanished_from_the_lists_is_let_go(standing):
+    assert [standing.read(listed(other="RUNNING")) for _ in range(MISSING_LIMIT)] == [False, False, True]
+
+
+def test_a_short_gap_in_the_lists_is_no_end(standing):
+    answers = [standing.read(listed(**states)) for states in ({}, {}, {"own": "RUNNING"}, {}, {})]
+    assert answers == [False] * 5
+
+
+@pytest.mark.parametrize("details", [{}, {"applications": {}}, {"applications": {"other": {}}}])
+def test_a_controller_that_knows_nothing_ends_nothing(standing, details):
+    assert not any(standing.read(details) for _ in range(MISSING_LIMIT + 1))
+
+
+def test_a_replica_is_never_taken_back(standing):
+    standing.read(listed(own="STOPPING"))
+    assert standing.read(listed(own="RUNNING"))
