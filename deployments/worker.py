@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
+from deployments.running import WEDGED_AFTER_S, RunningCalls
 
 T = TypeVar("T")
 
@@ -23,11 +24,19 @@ class WorkerThreads:
         stage: what the replica does; named in errors and thread names.
         slots: how many calls may compute at once.
         clock: seconds, monotonic.
+        wedged_after_s: how long a call may take before `check` says that it hangs.
     """
 
-    def __init__(self, stage: Stage, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+        wedged_after_s: float = WEDGED_AFTER_S,
+    ) -> None:
         self._stage = stage
         self._clock = clock
+        self._running = RunningCalls(wedged_after_s, clock)
         self._pool = ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"livedub-{stage}")
 
     async def run(self, work: Callable[[], T], budget_ms: int) -> T:
@@ -43,13 +52,18 @@ class WorkerThreads:
             if self._clock() >= start_by:
                 raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
             try:
-                return work()
+                with self._running.one():
+                    return work()
             except StageError:
                 raise
             except Exception as error:
                 raise ModelFailed(self._stage, f"{type(error).__name__}: {error}"[:500]) from error
 
         return await asyncio.wrap_future(self._pool.submit(guarded))
+
+    def check(self) -> None:
+        """Raise RuntimeError when a call hangs. For Serve's `check_health`."""
+        self._running.check()
 
     def close(self) -> None:
         """Start nothing more; do not wait for what runs."""

@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.asr.gather import Gatherer
-from deployments.asr.running import RunningCalls
 from deployments.audio import codec
 from deployments.audio.decoders import Decoders
 from deployments.contracts import (
@@ -26,6 +25,7 @@ from deployments.contracts import (
 from deployments.errors import Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
+from deployments.running import RunningCalls
 from deployments.worker import WorkerThreads
 
 logger = get_logger(__name__)

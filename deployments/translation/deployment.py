@@ -44,7 +44,7 @@ class Translation:
         self._engine = engine
         configure_logs(log_level)
         self._clock = clock
-        self._threads = WorkerThreads(Stage.TRANSLATION, concurrency)
+        self._threads = WorkerThreads(Stage.TRANSLATION, concurrency, clock)
         self._health = Health()
         started_s = clock()
         engine.load()
@@ -129,6 +129,7 @@ class Translation:
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._health.check()
+        self._threads.check()
 
     def __del__(self) -> None:
         self._engine.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage
+from deployments.running import WEDGED_AFTER_S
 from deployments.worker import WorkerThreads
 
 
@@ -111,3 +112,56 @@ async def test_anything_else_arrives_as_a_model_failure_that_names_it(threads: W
 
     with pytest.raises(ModelFailed, match=r"ValueError: shape \(3, 4\)"):
         await threads.run(work, 500)
+
+
+async def test_a_call_that_hangs_is_noticed_though_nobody_waits_for_it(threads: WorkerThreads, clock: Clock) -> None:
+    running, release = await occupy(threads)
+    running.cancel()
+    clock.now_s += WEDGED_AFTER_S
+    threads.check()
+    clock.now_s += 1
+    with pytest.raises(RuntimeError, match="61 s"):
+        threads.check()
+    release.set()
+    threads.close()
+
+
+async def test_what_only_waits_for_a_slot_does_not_hang(clock: Clock) -> None:
+    threads = WorkerThreads(Stage.ASR, 1, clock, wedged_after_s=10)
+    running, release = await occupy(threads)
+    waiting = asyncio.ensure_future(threads.run(lambda: None, 60_000))
+    release.set()
+    await running
+    await waiting
+    clock.now_s += 11
+
+    threads.check()
+    threads.close()
+
+
+async def test_twenty_calls_given_up_never_compute_more_at_once_than_there_are_slots() -> None:
+    threads = WorkerThreads(Stage.ASR, 2)
+    lock, release = threading.Lock(), threading.Event()
+    now = peak = 0
+
+    def work() -> None:
+        nonlocal now, peak
+        with lock:
+            now += 1
+            peak = max(peak, now)
+        release.wait(10)
+        with lock:
+            now -= 1
+
+    calls = [asyncio.ensure_future(threads.run(work, 60_000)) for _ in range(20)]
+    async with asyncio.timeout(10):
+        while peak < 2:
+            await asyncio.sleep(0)
+    for call in calls[:10]:
+        call.cancel()
+    await asyncio.gather(*calls[:10], return_exceptions=True)
+    release.set()
+    await asyncio.gather(*calls[10:])
+    threads.close()
+
+    assert peak == 2

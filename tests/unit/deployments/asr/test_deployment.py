@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
-from deployments.asr.running import WEDGED_AFTER_S
 from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, Recognition, TranscribeRequest, Utterance
 from deployments.errors import (
     DeadlineExceeded,
@@ -27,6 +26,7 @@ from deployments.errors import (
     UnsupportedLanguage,
 )
 from deployments.health import FAILURES_IN_A_ROW
+from deployments.running import WEDGED_AFTER_S
 from deployments.script import Step
 
 SPOKEN = "nobody may read this in a log"

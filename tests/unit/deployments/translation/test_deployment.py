@@ -1,9 +1,11 @@
 """The Translation deployment translates, measures, and tells every failure by its code."""
 
+import asyncio
 import json
 import logging
 import pickle
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -17,6 +19,7 @@ from deployments.errors import (
     TranslationQuotaExceeded,
     UnsupportedLanguage,
 )
+from deployments.running import WEDGED_AFTER_S
 from deployments.script import Step
 from deployments.translation.deployment import MAX_TEXT_BYTES, Translation
 from deployments.translation.fake import FakeTranslation, FakeTranslationOptions
@@ -69,10 +72,38 @@ async def test_requests_and_answers_cross_processes() -> None:
 
 
 async def test_elapsed_time_is_whole_milliseconds_of_work() -> None:
-    ticks = iter([0.0, 0.25, 0.5, 1.0, 1.0016])
-    translation = Translation(FakeTranslationOptions().build(), clock=lambda: next(ticks))
+    now_s = 1.0
+
+    class Slow(FakeTranslation):
+        def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+            nonlocal now_s
+            now_s += 0.0016
+            return super().translate(requests)
+
+    translation = Translation(Slow(FakeTranslationOptions()), clock=lambda: now_s)
 
     assert (await translation.translate(request())).elapsed_ms == 2
+
+
+async def test_a_translation_that_hangs_has_its_replica_replaced() -> None:
+    now_s = 0.0
+    started, release = threading.Event(), threading.Event()
+
+    class Hanging(FakeTranslation):
+        def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+            started.set()
+            release.wait(10)
+            return super().translate(requests)
+
+    translation = Translation(Hanging(FakeTranslationOptions()), clock=lambda: now_s)
+    hanging = asyncio.create_task(translation.translate(request()))
+    await asyncio.to_thread(started.wait, 10)
+    translation.check_health()
+    now_s = WEDGED_AFTER_S + 1
+    with pytest.raises(RuntimeError):
+        translation.check_health()
+    release.set()
+    await hanging
 
 
 async def test_a_pair_the_engine_cannot_do_is_refused_in_this_stage() -> None:

@@ -14,6 +14,7 @@ from deployments.audio.timing import FitLimits
 from deployments.contracts import AudioFormat, EncodedAudio, FillRequest, FragmentRef, Spoken, SynthesizeRequest
 from deployments.errors import DeadlineExceeded, DurationMismatch, InvalidText, ModelFailed, SynthesisFailed
 from deployments.health import FAILURES_IN_A_ROW
+from deployments.running import WEDGED_AFTER_S
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
@@ -170,6 +171,27 @@ async def test_a_model_that_keeps_failing_has_its_replica_replaced():
             await deployment.synthesize(request())
     with pytest.raises(RuntimeError):
         deployment.check_health()
+
+
+async def test_a_voice_that_hangs_has_its_replica_replaced():
+    now_s = 0.0
+    started, release = threading.Event(), threading.Event()
+
+    def speak(line):
+        started.set()
+        release.wait(10)
+        raise OSError
+
+    deployment = Tts(Engine(speak), BOOK, FitLimits(), clock=lambda: now_s)
+    hanging = asyncio.create_task(deployment.synthesize(request()))
+    await asyncio.to_thread(started.wait, 10)
+    deployment.check_health()
+    now_s = WEDGED_AFTER_S + 1
+    with pytest.raises(RuntimeError):
+        deployment.check_health()
+    release.set()
+    with pytest.raises(ModelFailed):
+        await hanging
 
 
 async def test_the_echo_gives_back_what_the_worker_sent():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.asr.running import WEDGED_AFTER_S, RunningCalls
+from deployments.running import WEDGED_AFTER_S, RunningCalls
 
 
 def test_a_call_that_runs_too_long_is_told() -> None:
