@@ -1,0 +1,31 @@
+"""Every hostile medium through the decoding processes: the right error for good, and no decoder dies."""
+
+from deployments.audio.decoders import Decoders
+from deployments.contracts import AudioFormat, EncodedAudio
+from deployments.errors import PermanentError, Stage, StageError
+from tests.hostile.corpus import ANY, OK, media
+
+
+def outcome(pool: Decoders, case) -> str:
+    try:
+        pool.decode(EncodedAudio(case.data, AudioFormat(case.label, case.rate_hz, case.channels)))
+    except StageError as error:
+        return error.code if isinstance(error, PermanentError) else f"retryable {error.code}"
+    return OK
+
+
+def test_the_corpus_is_large_and_says_what_it_expects():
+    assert len(media()) >= 500
+    assert sum(case.expected != ANY for case in media()) >= 150
+
+
+def test_every_medium_gets_its_error_and_no_decoder_dies():
+    pool = Decoders(Stage.ASR, 1)
+    pool.start()
+    [before] = [child.process.pid for child in pool._free.queue]
+    found = {case.name: outcome(pool, case) for case in media()}
+    [after] = [child.process.pid for child in pool._free.queue]
+    pool.close()
+    wrong = {case.name: found[case.name] for case in media() if found[case.name] not in case.expected}
+    assert not wrong
+    assert after == before
