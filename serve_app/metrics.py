@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from deployments.breaker import BreakerState
+from deployments.errors import Stage
 from deployments.retries import Outcome
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
 from serve_app.stream.values import Effect, Emit
@@ -100,6 +101,11 @@ class StreamMetrics:
         self._backpressure = make.Counter(
             "sts_backpressure_events_total", description="Backpressure events sent.", tag_keys=("severity",)
         )
+        self._quarantined = make.Counter(
+            "sts_contents_quarantined_total",
+            description="Contents refused from then on because replicas of the stage died on them.",
+            tag_keys=("stage",),
+        )
         self._in_flight = make.Gauge(
             "sts_fragments_in_flight", description="Fragments between acceptance and result.", tag_keys=()
         )
@@ -110,6 +116,10 @@ class StreamMetrics:
         """Streams open and fragments in flight on this replica."""
         self._streams.set(streams)
         self._in_flight.set(in_flight)
+
+    def quarantined(self, stage: Stage) -> None:
+        """Count a content that made replicas of the stage die."""
+        self._quarantined.inc(tags={"stage": stage.value})
 
     def observe(self, effect: Effect) -> None:
         """Count what an effect tells; most tell nothing."""

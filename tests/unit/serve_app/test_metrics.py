@@ -28,6 +28,7 @@ NAMES = {
     "sts_stretch_ratio": ("Histogram", ()),
     "sts_fragment_errors_total": ("Counter", ("stage", "error_code")),
     "sts_backpressure_events_total": ("Counter", ("severity",)),
+    "sts_contents_quarantined_total": ("Counter", ("stage",)),
     "sts_fragments_in_flight": ("Gauge", ()),
     "sts_streams_active": ("Gauge", ()),
 }
@@ -118,6 +119,11 @@ def test_a_success_is_measured_stage_by_stage(registry, metrics):
     assert registry.values("sts_duration_variance_percent") == [(0.0, {"status": "success"})]
     assert registry.values("sts_stretch_ratio") == [(1.0, {})]
     assert registry.values("sts_fragment_errors_total") == []
+
+
+def test_a_quarantined_content_counts_for_its_stage(registry, metrics):
+    metrics.quarantined(Stage.TTS)
+    assert registry.values("sts_contents_quarantined_total") == [(1.0, {"stage": "tts"})]
 
 
 def test_a_partial_result_counts_with_its_status(registry, metrics):
