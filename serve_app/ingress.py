@@ -63,7 +63,8 @@ class Ingress:
         self._config = config
         self._overrides = overrides
         self._limits = load_user_config({}, overrides).streams.limits()
-        self._stages = HandleStages(asr, translation, tts)
+        stream_metrics = StreamMetrics(cast("Instruments", metrics))
+        self._stages = HandleStages(asr, translation, tts, on_conviction=stream_metrics.quarantined)
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
         self._capabilities: dict[str, Any] = {}
         self._known = asyncio.Event()
@@ -79,7 +80,7 @@ class Ingress:
             self._dub,
             self._abilities,
             lambda: self._limits,
-            StreamMetrics(cast("Instruments", metrics)),
+            stream_metrics,
             self._tell_replicas,
             ping_interval_s=config.ping_interval_s,
             ping_timeout_s=config.ping_timeout_s,
