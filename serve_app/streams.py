@@ -11,6 +11,7 @@ from deployments.errors import InternalFault, Stage
 from deployments.logs import get_logger
 from serve_app.connection import Connection
 from serve_app.protocol import FragmentProcessed
+from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Cancel, Close, Effect, Emit, Outcome, Running, StreamSettings, Submit
 
@@ -48,6 +49,9 @@ class Streams:
         self._counted: dict[str, int] = {}
         """Fragments in flight by open stream, as they stand in the total."""
         self._in_flight = 0
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        """By open stream: how many of its fragments may be with the models at once."""
+        self.admission = Admission()
 
     def __len__(self) -> int:
         return len(self._carriers)
@@ -75,6 +79,7 @@ class Streams:
         self.forget(connection)
         connection.session = session
         self._carriers[stream_id] = connection
+        self._turns[stream_id] = asyncio.Semaphore(session.settings.max_inflight)
 
     def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
@@ -90,6 +95,7 @@ class Streams:
         if session is not None and self.live(connection):
             stream_id = session.settings.stream_id
             del self._carriers[stream_id]
+            del self._turns[stream_id]
             self._in_flight -= self._counted.pop(stream_id, 0)
 
     def perform(self, connection: Connection, effects: list[Effect]) -> None:
@@ -101,8 +107,9 @@ class Streams:
                     if isinstance(event, FragmentProcessed):
                         _log_result(event)
                 case Submit(ticket):
-                    if connection.session is not None:
-                        connection.start(ticket, self._run(connection, connection.session, effect))
+                    if connection.session is not None and self.live(connection):
+                        turns = self._turns[connection.session.settings.stream_id]
+                        connection.start(ticket, self._run(connection, connection.session, effect, turns))
                 case Cancel(ticket):
                     connection.cancel(ticket)
                 case Close():
@@ -114,6 +121,7 @@ class Streams:
             connection.tick_at(session.next_tick(), lambda: self.perform(connection, session.tick(now_s())))
             if self.live(connection):
                 self._count(session)
+        self.admission.load(len(self._carriers), self._in_flight)
         self._observer.load(len(self._carriers), self._in_flight)
 
     def _count(self, session: Session) -> None:
@@ -127,7 +135,7 @@ class Streams:
             self.perform(other, other.session.replace())
             self.forget(other)
 
-    async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
+    async def _run(self, connection: Connection, session: Session, submit: Submit, turns: asyncio.Semaphore) -> None:
         stage = Stage.ASR
 
         def running(started: Stage, so_far: Outcome) -> None:
@@ -136,7 +144,8 @@ class Streams:
             session.running(submit.ticket, started, so_far)
 
         try:
-            outcome = await self._dub(session.settings, submit, running)
+            async with turns:
+                outcome = await self._dub(session.settings, submit, running)
         except Exception:
             log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
             outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))

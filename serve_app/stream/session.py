@@ -11,6 +11,7 @@ from typing import Any
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
 from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
 from serve_app.stream import notices
+from serve_app.stream.admission import Admission
 from serve_app.stream.attempts import Attempt, Attempts
 from serve_app.stream.backpressure import InFlight, Level
 from serve_app.stream.history import Done, History, Undone
@@ -40,12 +41,14 @@ class Session:
     Args:
         settings: what `stream:init` agreed on.
         limits: thresholds; `limit` replaces them at any time.
+        admission: shared by the streams that load the same models; None: of this one alone.
     """
 
-    def __init__(self, settings: StreamSettings, limits: StreamLimits) -> None:
+    def __init__(self, settings: StreamSettings, limits: StreamLimits, admission: Admission | None = None) -> None:
         self.settings = settings
         self.state = State.ACTIVE
         self._limits = limits
+        self._admission = admission or Admission()
         self._in_flight = InFlight(settings.max_inflight, limits.critical_inflight)
         self._attempts = Attempts(settings.first_sequence_number)
         self._order = self._attempts.order
@@ -225,6 +228,9 @@ class Session:
         if self._in_flight.full:
             message = f"{self.in_flight} fragments are in flight, the limit is {self._in_flight.critical}"
             return self._refuse(ErrorCode.BACKPRESSURE_EXCEEDED, message, fragment, now)
+        if not self._admission.admits(self.in_flight):
+            message = "the models have more work than they can do in time; send the fragment again a little later"
+            return self._refuse(ErrorCode.QUEUE_FULL, message, fragment, now)
         queued = notices.queued(self.settings, fragment, self.in_flight, now)
         failed_before = past is not None and past.digest is not None
         attempt = self._attempts.take(
@@ -288,6 +294,8 @@ class Session:
             undone = Undone(fragment.sequence_number, fragment.digest, start_ms)
             self._history.note_undone(fragment.fragment_id, undone)
         self._statistics.record(result)
+        if outcome.failure is None or isinstance(outcome.failure, DeadlineExceeded):
+            self._admission.finished(attempt.accepted_at, attempt.deadline, now)
         self._attempts.drop(attempt)
         return [Emit(result), *self._told(self._in_flight.leave())]
 
