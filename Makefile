@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench simulate clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,9 @@ schema: setup ## Write the protocol's JSON Schema to docs/.
 
 bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
 	@$(BIN)/python -m bench.latency
+
+simulate: setup ## Run the session core in virtual time: SEEDS=2000 of them, or SEED=123 to replay one.
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
 
 clean: ## Remove everything that was made here, .venv included.
 	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -395,5 +395,6 @@ class ConnectionJudge:
             self.broken("in_flight", f"the server counts {fields['in_flight']} in flight, {flights} are")
         if fields["kept_bytes"] > self.rules.kept_bytes:
             self.broken("bounds", f"{fields['kept_bytes']} bytes of audio are kept")
-        if fields["remembered"] > self.rules.kept_results + self.rules.undone:
+        failures = min(self.rules.undone, len(self.stream.failed | self.stream.rejected)) if self.stream else 0
+        if fields["remembered"] > self.rules.kept_results + failures:
             self.broken("bounds", f"{fields['remembered']} fragments are remembered")

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage, StageError
-from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed, FragmentQueued, StreamComplete
+from serve_app.protocol import (
+    ERROR_TABLE,
+    Backpressure,
+    ErrorCode,
+    ErrorEvent,
+    FragmentProcessed,
+    FragmentQueued,
+    StreamComplete,
+)
 from serve_app.stream.values import Cancel, Close, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
 from tests.unit.serve_app.stream.recorder import Step
 
@@ -268,7 +276,7 @@ class Checker:
         if outcome.failure is not None:
             assert result.error is not None
             assert (result.status, result.error.code) == ("failed", outcome.failure.code)
-            assert result.error.retryable == outcome.failure.retryable
+            assert result.error.retryable == ERROR_TABLE[ErrorCode(outcome.failure.code)].retryable
         else:
             assert outcome.transcript is not None
             assert outcome.speech is not None
