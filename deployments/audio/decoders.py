@@ -122,7 +122,7 @@ class Decoders:
             DeadlineExceeded: no decoder was free, or the machine gave it no time.
         """
         if self._processes == 0 or audio.format.container in pcm.SAMPLE_BYTES:
-            return codec.decode(audio)
+            return _lasting(codec.decode(audio))
         try:
             child = self._free.get(timeout=WALL_LIMIT_S)
         except Empty:
@@ -132,7 +132,7 @@ class Decoders:
                 if child is None or not child.alive:
                     child = self._replaced(child)
                 try:
-                    return self._decode(child, audio)
+                    return _lasting(self._decode(child, audio))
                 except _Died as death:
                     child = None
                     self._judge(death, audio, tries_left)
@@ -198,3 +198,10 @@ class Decoders:
             child.ask(answers=(_MAX_HEADER_BYTES,), limit_s=_START_LIMIT_S)
         except _Died as death:
             raise InternalFault(self._stage, f"a decoder did not start (status {death.returncode})") from death
+
+
+def _lasting(decoded: Decoded) -> Decoded:
+    """The same, or InvalidAudio: nothing can be dubbed in no time."""
+    if decoded.duration_ms == 0:
+        raise InvalidAudio(Stage.ASR, f"the {decoded.container} audio lasts less than a millisecond")
+    return decoded

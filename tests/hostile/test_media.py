@@ -1,8 +1,10 @@
 """Every hostile medium through the decoding processes: the right error for good, and no decoder dies."""
 
+import pytest
+
 from deployments.audio.decoders import Decoders
 from deployments.contracts import AudioFormat, EncodedAudio
-from deployments.errors import PermanentError, Stage, StageError
+from deployments.errors import InvalidAudio, PermanentError, Stage, StageError
 from tests.hostile.corpus import ANY, OK, media
 
 
@@ -29,3 +31,9 @@ def test_every_medium_gets_its_error_and_no_decoder_dies():
     wrong = {case.name: found[case.name] for case in media() if found[case.name] not in case.expected}
     assert not wrong
     assert after == before
+
+
+def test_audio_that_rounds_to_no_time_is_no_audio():
+    short = EncodedAudio(bytes(2 * 20), AudioFormat("pcm_s16le", 48_000, 1))
+    with pytest.raises(InvalidAudio, match="millisecond"):
+        Decoders(Stage.ASR, 0).decode(short)

@@ -1,0 +1,134 @@
+"""The whole corpus at a running server: each case gets its code, nothing restarts, and a stream beside goes on."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.hostile.corpus import OK, media
+from tests.hostile.messages import messages
+from tests.integration.conftest import serve  # noqa: F401 - a fixture
+from tests.support import clips
+from tests.support.worker import Worker
+
+CONNECTIONS = 4
+MAX_GROWTH_BYTES = 200 * 1024 * 1024
+MAX_SLOWER = 20.0
+"""The neighbour's median latency against itself before. Two cores decode the whole corpus meanwhile."""
+OF_THE_DUB = {"DURATION_MISMATCH_EXCEEDED", "SYNTHESIS_FAILED"}
+"""What decoded, if only to a few milliseconds, may still be too short for a dub."""
+
+
+def processes(session: int) -> dict[int, tuple[str, int]]:
+    """Replicas and decoders by process id: name and resident bytes, of all processes in the server's session."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if os.getsid(int(entry.name)) != session and not _descends(int(entry.name), session):
+                continue
+            name = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            resident = int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            continue
+        if "ServeReplica" in name or "deployments.audio.child" in name:
+            found[int(entry.name)] = (name, resident)
+    return found
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return False
+
+
+async def neighbour(worker: Worker, first: int, stop: asyncio.Event) -> list[float]:
+    """Latencies in ms of a stream that sends a fragment after another; all are successes."""
+    audio, latencies_ms, number = clips.adts_fragments(1000)[0], [], first
+    while not stop.is_set():
+        started_s = time.monotonic()
+        name = await worker.send(number, audio, audio__duration_ms=1000)
+        result = await worker.wait(lambda name=name: worker.result(name))
+        assert result["status"] == "success", result
+        latencies_ms.append((time.monotonic() - started_s) * 1000)
+        number += 1
+        await asyncio.sleep(0.05)
+    return latencies_ms
+
+
+async def send_media(url: str, part: int) -> dict[str, str]:
+    """Wrong answers by case."""
+    wrong = {}
+    async with Worker(url) as worker:
+        await worker.init(f"hostile-{part}", timeout_ms=30_000)
+        for number, case in enumerate(media()[part::CONNECTIONS]):
+            name = await worker.send(
+                number, b"", audio__data=case.data, audio__format=case.label, audio__duration_ms=600,
+                audio__sample_rate_hz=case.rate_hz, audio__channels=case.channels,
+            )  # fmt: skip
+            result = await worker.wait(lambda name=name: worker.result(name))
+            error = result.get("error")
+            code = error["code"] if error else OK
+            allowed = case.expected | (OF_THE_DUB if OK in case.expected else set())
+            if code not in allowed or (error and error["retryable"]):
+                wrong[case.name] = f"{code}: {error}"
+    return wrong
+
+
+async def send_messages(url: str) -> dict[str, str]:
+    """Wrong answers by case."""
+    wrong: dict[str, str] = {}
+    stream_id = "hostile-messages"
+    left = messages(stream_id)
+    while left:
+        async with Worker(url) as worker:
+            await worker.init(stream_id)
+            while left and not worker.disconnects:
+                case = left.pop(0)
+                seen = len(worker.errors)
+                try:
+                    await worker.emit(case.event, case.payload)
+                    news = await worker.wait(lambda w=worker, n=seen: w.errors[n:] or w.disconnects, 10)
+                except TimeoutError:
+                    wrong[case.name] = "no answer"
+                    continue
+                if worker.disconnects or news[0]["code"] not in case.expected or news[0]["retryable"]:
+                    wrong[case.name] = "the connection was closed" if worker.disconnects else str(news[0])[:300]
+    return wrong
+
+
+@pytest.mark.timeout(240)
+async def test_the_whole_corpus_harms_nobody(serve):  # noqa: F811
+    server = serve("fakes")
+    async with Worker(server.url) as worker:
+        await worker.init("neighbour", timeout_ms=30_000)
+        calm = asyncio.Event()
+        asyncio.get_running_loop().call_later(4, calm.set)
+        alone_ms = await neighbour(worker, 0, calm)
+        before = processes(server.process.pid)
+        done = asyncio.Event()
+        beside = asyncio.create_task(neighbour(worker, len(alone_ms), done))
+        *of_media, of_messages = await asyncio.gather(
+            *(send_media(server.url, part) for part in range(CONNECTIONS)), send_messages(server.url)
+        )
+        done.set()
+        beside_ms = await beside
+        after = processes(server.process.pid)
+    growth_bytes = sum(rss for _, rss in after.values()) - sum(rss for _, rss in before.values())
+    slower = median(beside_ms) / median(alone_ms)
+    figures = (
+        f"{len(media())} media, {len(messages(''))} messages, {len(before)} processes, {growth_bytes >> 20} MiB more;"
+        f" neighbour {median(alone_ms):.0f} ms alone, {median(beside_ms):.0f} ms beside, {slower:.1f} times"
+    )
+    print(figures)  # noqa: T201 - `make hostile` shows it
+    assert not {name: told for wrong in (*of_media, of_messages) for name, told in wrong.items()}
+    assert len(before) >= 4
+    assert set(after) == set(before)
+    assert growth_bytes < MAX_GROWTH_BYTES
+    assert slower < MAX_SLOWER
