@@ -6,7 +6,7 @@ of outside services may also come from the variables that their own tools read.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -18,7 +18,8 @@ from deployments.audio.timing import FitLimits
 from deployments.translation import TranslationOptions
 from deployments.tts import TtsOptions
 from deployments.tts.voices import VoiceBook
-from serve_app.protocol import MAX_FRAGMENT_BYTES
+from serve_app.hosting import SocketLimits
+from serve_app.protocol import MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES
 from serve_app.stream.values import StreamLimits
 
 ENV_PREFIX = "LIVEDUB_"
@@ -44,6 +45,22 @@ class IngressConfig(_Section):
     """Largest decoded fragment."""
     stage_timeout_s: float = Field(default=35.0, gt=0, le=120)
     """The longest that a model deployment may take to say what it can do, or to be called ready."""
+    max_unread_bytes: int = Field(default=2 * MAX_MESSAGE_BYTES, ge=64 * 1024)
+    """Output that one client has not read; above, its connection is closed."""
+    send_timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """For one write to a client."""
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=300)
+    """From the WebSocket's start to the Socket.IO CONNECT, and from a binary event to its last attachment."""
+    idle_timeout_s: float = Field(default=60.0, gt=0)
+    """Of a connection without stream, packets and work."""
+    stream_idle_timeout_s: float = Field(default=600.0, gt=0)
+    """Of a connection whose stream is open but quiet or paused."""
+    max_session_s: float = Field(default=0.0, ge=0)
+    """The longest that a connection lasts before its client is sent elsewhere; 0: for ever."""
+
+    def limits(self) -> SocketLimits:
+        """As the sockets take them."""
+        return SocketLimits(**{field.name: getattr(self, field.name) for field in fields(SocketLimits)})
 
 
 class DecodingConfig(_Section):

@@ -9,13 +9,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from deployments.logs import get_logger
-from serve_app.hosting import Closer
-from serve_app.protocol import ServerEvent
+from serve_app.hosting import LIMIT_REACHED, Closer
+from serve_app.protocol import FragmentProcessed, ServerEvent
 from serve_app.stream.session import Session
 from serve_app.stream.values import SERVICE_RESTART, Close
 
 log = get_logger(__name__)
 Send = Callable[[ServerEvent, bool], Awaitable[None]]
+EVENT_BYTES = 1024
+"""What an event is counted as while it waits, its audio aside."""
+
+
+def _nothing() -> None:
+    """A tick that is never called."""
 
 
 class Connection:
@@ -29,6 +35,7 @@ class Connection:
         send: sends one event; the flag says whether audio goes as binary.
         flush: sends a mark behind all that was sent, at which a planned close takes effect.
         dismiss: ends the connection the Socket.IO way, after which a client stays away.
+        retire: the connection has lasted as long as it may; its client is to be sent elsewhere.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Connection:
         send: Send,
         flush: Callable[[], Awaitable[None]],
         dismiss: Callable[[], Awaitable[None]],
+        retire: Callable[[], None] = _nothing,
     ) -> None:
         self.sid = sid
         self.stream_id = stream_id
@@ -55,20 +63,30 @@ class Connection:
         self._flush = flush
         self._dismiss = dismiss
         self._ending: asyncio.Future[None] | None = None
-        self._outbox: asyncio.Queue[ServerEvent | Close] = asyncio.Queue()
+        self._outbox: asyncio.Queue[tuple[ServerEvent | Close, int]] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._planned: Close | None = None
         """The end that counts: the last one posted, unless a new stream was opened after it."""
         self._end: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self._worked_at = loop.time()
+        self._idle = loop.call_later(closer.limits.idle_timeout_s, self._look_for_life)
+        lasting_s = closer.limits.max_session_s
+        self._retirement = loop.call_later(lasting_s, retire) if lasting_s else None
 
     def post(self, item: ServerEvent | Close) -> None:
         """Queue an event, or the end of the connection, behind all that was queued before."""
         if isinstance(item, Close):
             self.stay()
             self._planned = item
-        self._outbox.put_nowait(item)
+        if self._closer.asked:
+            return
+        weight_bytes = _weight_bytes(item)
+        self._closer.delivery.waiting_bytes += weight_bytes
+        self._outbox.put_nowait((item, weight_bytes))
+        self._closer.weigh()
 
     def start(self, ticket: int, pipeline: Coroutine[Any, Any, None]) -> None:
         """Run a fragment's pipeline until it is done, cancelled or the connection is gone."""
@@ -76,6 +94,7 @@ class Connection:
         self._pipelines[ticket] = task
 
         def done(finished: asyncio.Task[None]) -> None:
+            self._worked_at = finished.get_loop().time()
             if self._pipelines.get(ticket) is finished:
                 del self._pipelines[ticket]
             if not finished.cancelled() and finished.exception() is not None:
@@ -107,6 +126,9 @@ class Connection:
         """The connection is gone: stop everything that works for it."""
         self.stay()
         self.tick_at(None, _nothing)
+        self._idle.cancel()
+        if self._retirement is not None:
+            self._retirement.cancel()
         for ticket in list(self._pipelines):
             self.cancel(ticket)
         self._writer.cancel()
@@ -115,15 +137,38 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            item = await self._outbox.get()
+            item, weight_bytes = await self._outbox.get()
             if not isinstance(item, Close):
-                try:
-                    await self._send(item, self.binary)
-                except Exception:
-                    log.exception("event_not_sent", sid=self.sid, event_name=item.EVENT)
+                await self._deliver(item)
             elif item is self._planned:
                 loop = asyncio.get_running_loop()
                 self._end = loop.call_later(item.delay_ms / 1000, self._close, item)
+            self._closer.delivery.waiting_bytes -= weight_bytes
+
+    async def _deliver(self, event: ServerEvent) -> None:
+        """Encode one event and wait until the socket has taken it: Engine.IO's own queue has no bound."""
+        marks = self._closer.marks + 1
+        try:
+            await self._send(event, self.binary)
+        except Exception:
+            log.exception("event_not_sent", sid=self.sid, event_name=event.EVENT)
+            return
+        await self._flush()
+        await self._closer.passed(marks)
+
+    def _look_for_life(self) -> None:
+        """Close if nothing has come and nothing was done for too long, else look again when that may be so."""
+        loop = asyncio.get_running_loop()
+        limits = self._closer.limits
+        limit_s = limits.idle_timeout_s if self.session is None else limits.stream_idle_timeout_s
+        if self._pipelines or (self.session is not None and self.session.in_flight):
+            self._worked_at = loop.time()
+        due = max(self._closer.heard_at, self._worked_at) + limit_s
+        if due <= loop.time():
+            log.info("connection_idle", sid=self.sid, limit_s=limit_s)
+            self._closer.close(LIMIT_REACHED, f"idle for {limit_s:g} s")
+        else:
+            self._idle = loop.call_at(min(due, loop.time() + limits.idle_timeout_s), self._look_for_life)
 
     def _close(self, close: Close) -> None:
         if close.code == SERVICE_RESTART:
@@ -133,5 +178,7 @@ class Connection:
             self._ending = asyncio.ensure_future(self._dismiss())
 
 
-def _nothing() -> None:
-    """A tick that is never called."""
+def _weight_bytes(item: ServerEvent | Close) -> int:
+    """About what an item takes; its audio is shared with nobody once a kept result has been dropped."""
+    audio = item.dubbed_audio if isinstance(item, FragmentProcessed) else None
+    return EVENT_BYTES + (len(audio.data) if audio is not None else 0)

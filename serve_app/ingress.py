@@ -90,7 +90,8 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Ray Serve: what this replica answers."""
-        return build_app(ClosableSockets(self._sockets.app), self._readiness, self._exposition.render)
+        sockets = ClosableSockets(self._sockets.app, self._config.limits())
+        return build_app(sockets, self._readiness, self._exposition.render)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection."""

@@ -18,10 +18,10 @@ from deployments.contracts import AudioFormat, EncodedAudio
 from deployments.logs import get_logger
 from serve_app.connection import Connection
 from serve_app.hosting import CLOSER_KEY, Closer
+from serve_app.packets import socket_io_server
 from serve_app.protocol import (
     CLIENT_EVENTS,
     MAX_FRAGMENT_BYTES,
-    MAX_MESSAGE_BYTES,
     ErrorCode,
     FragmentAck,
     FragmentData,
@@ -44,8 +44,6 @@ log = get_logger(__name__)
 NANOSECONDS_PER_MS = 1_000_000
 NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
-FRAMING_BYTES = 1024 * 1024
-"""Engine.IO takes this much more than the WebSocket server, so that the latter's clean refusal (1009) comes first."""
 
 
 Opened = Callable[[str, str, float], None]
@@ -90,16 +88,7 @@ class SocketServer:
         self._streams = Streams(dub, observer)
         self._disconnecting: asyncio.Future[None] | None = None
         self.draining = False
-        self._sio = socketio.AsyncServer(
-            async_mode="asgi",
-            transports=["websocket"],
-            ping_interval=ping_interval_s,
-            ping_timeout=ping_timeout_s,
-            max_http_buffer_size=MAX_MESSAGE_BYTES + FRAMING_BYTES,
-            http_compression=False,
-            cors_allowed_origins="*",
-            async_handlers=False,
-        )
+        self._sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
         self._sio.on("connect", self._on_connect)
         self._sio.on("disconnect", self._on_disconnect)
         self._sio.on("*", self._on_event)
@@ -119,10 +108,13 @@ class SocketServer:
         """Take no new stream; let each one finish what is in flight, then send its worker elsewhere."""
         self.draining = True
         for connection in list(self._connections.values()):
-            if connection.session is None:
-                connection.post(Close(0, SERVICE_RESTART, "server draining"))
-            else:
-                self._streams.perform(connection, connection.session.drain(now_s()))
+            self._send_away(connection, "server draining")
+
+    def _send_away(self, connection: Connection, reason: str) -> None:
+        if connection.session is None:
+            connection.post(Close(0, SERVICE_RESTART, reason))
+        else:
+            self._streams.perform(connection, connection.session.drain(now_s()))
 
     # --- Socket.IO events ---------------------------------------------------------------------------------------
 
@@ -147,6 +139,7 @@ class SocketServer:
             send=send,
             flush=flush,
             dismiss=lambda: self._sio.disconnect(sid),
+            retire=lambda: self._send_away(connection, "session maximum reached"),
         )
         self._connections[sid] = connection
         closer.gone.add_done_callback(lambda _: self._lost(sid))

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from serve_app.connection import Connection
-from serve_app.hosting import Closer
+from serve_app.connection import EVENT_BYTES, Connection
+from serve_app.hosting import Closer, SocketLimits
 from serve_app.protocol import ErrorCode, ErrorEvent, error_event
 from serve_app.stream.values import Close
 
@@ -22,7 +22,7 @@ def told(number: int) -> ErrorEvent:
 class Line:
     """A connection with both ends written down."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SocketLimits | None = None) -> None:
         self.sent: list[tuple[str, bool]] = []
         self.news = asyncio.Event()
         self.dismissed = asyncio.Event()
@@ -30,9 +30,17 @@ class Line:
         self.blocked = asyncio.Event()
         self.blocked.set()
         self.broken: set[str] = set()
-        self.closer = Closer()
+        self.closer = Closer(limits)
+        self.retired = asyncio.Event()
         self.connection = Connection(
-            "sid", None, None, closer=self.closer, send=self.send, flush=self.flush, dismiss=self.dismiss
+            "sid",
+            None,
+            None,
+            closer=self.closer,
+            send=self.send,
+            flush=self.flush,
+            dismiss=self.dismiss,
+            retire=self.retired.set,
         )
 
     async def send(self, event: ErrorEvent, binary: bool) -> None:
@@ -259,3 +267,79 @@ async def test_a_writer_that_finds_the_client_gone_can_abandon_its_own_connectio
     assert await within(outcome) is None
     await asyncio.wait([line.connection._writer], timeout=TIMEOUT_S)
     assert line.connection._writer.cancelled()
+
+
+@pytest.fixture
+async def limited():
+    """Makes connections with limits of their own."""
+    lines = []
+
+    def make(**limits) -> Line:
+        lines.append(Line(SocketLimits(**limits)))
+        return lines[-1]
+
+    yield make
+    for line in lines:
+        await line.connection.abandon()
+
+
+async def test_too_much_that_waits_ends_the_connection_and_nothing_more_is_kept(limited):
+    line = limited(max_unread_bytes=10 * EVENT_BYTES)
+    line.blocked.clear()
+    for number in range(10):
+        line.connection.post(told(number))
+    assert not line.closer.asked
+    for number in range(1000):
+        line.connection.post(told(number))
+    assert (await within(line.closer.wait()))["code"] == 1008
+    assert line.closer.delivery.unread_bytes == 11 * EVENT_BYTES
+
+
+async def test_what_has_been_handed_over_waits_no_longer(limited):
+    line = limited(max_unread_bytes=10 * EVENT_BYTES)
+    for number in range(100):
+        line.connection.post(told(number))
+        await line.until_sent(number + 1)
+        await turns()
+    assert not line.closer.asked
+    assert line.closer.delivery.waiting_bytes == 0
+
+
+async def test_one_event_at_a_time_is_in_engine_ios_queue(limited):
+    line = limited()
+    line.connection._flush = line.dismiss
+    line.connection.post(told(0))
+    line.connection.post(told(1))
+    await line.until_sent(1)
+    await turns()
+    assert len(line.sent) == 1, "the first has not come out at the socket"
+    line.closer.mark()
+    await line.until_sent(2)
+
+
+async def test_an_idle_connection_is_closed(limited):
+    line = limited(idle_timeout_s=0.01)
+    assert await within(line.closer.wait()) == {"type": "websocket.close", "code": 1008, "reason": "idle for 0.01 s"}
+
+
+async def test_work_in_flight_keeps_a_connection(limited):
+    line = limited(idle_timeout_s=0.01)
+    done = asyncio.Event()
+
+    async def work():
+        await done.wait()
+
+    line.connection.start(1, work())
+    looked = asyncio.get_running_loop().time() + 0.05
+    asyncio.get_running_loop().call_at(looked, done.set)
+    await within(line.closer.wait())
+    assert done.is_set()
+
+
+async def test_a_connection_that_has_lasted_long_enough_is_retired(limited):
+    line = limited(max_session_s=0.01)
+    await within(line.retired.wait())
+
+
+async def test_a_connection_lasts_for_ever_by_default(line):
+    assert line.connection._retirement is None

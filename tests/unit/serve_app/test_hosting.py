@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serve_app.hosting import CLOSER_KEY, MARK, ClosableSockets, Closer
+from serve_app.hosting import CLOSER_KEY, MARK, ClosableSockets, Closer, SocketLimits
 
 SOCKET = {"type": "websocket", "path": "/"}
 TIMEOUT_S = 5.0
@@ -32,9 +32,9 @@ def wire() -> Wire:
     return Wire()
 
 
-async def served(app, wire: Wire, scope=SOCKET) -> None:
+async def served(app, wire: Wire, scope=SOCKET, limits=None) -> None:
     before = asyncio.all_tasks()
-    await asyncio.wait_for(ClosableSockets(app)(scope, wire.receive, wire.send), TIMEOUT_S)
+    await asyncio.wait_for(ClosableSockets(app, limits)(scope, wire.receive, wire.send), TIMEOUT_S)
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - before
     _, pending = await asyncio.wait(left, timeout=TIMEOUT_S) if left else (set(), set())
@@ -100,10 +100,10 @@ async def test_a_broken_pipe_is_no_error_of_the_application(wire):
 
 async def test_messages_pass_both_ways(wire):
     wire.incoming.put_nowait({"type": "websocket.connect"})
-    wire.incoming.put_nowait({"type": "websocket.receive", "text": "hello"})
+    wire.incoming.put_nowait({"type": "websocket.receive", "text": '42["hello"]'})
 
     async def app(scope, receive, send):
-        assert [(await receive())["type"], (await receive())["text"]] == ["websocket.connect", "hello"]
+        assert [(await receive())["type"], (await receive())["text"]] == ["websocket.connect", '42["hello"]']
         await send({"type": "websocket.send", "text": "hi"})
 
     await served(app, wire)
@@ -144,11 +144,11 @@ async def test_a_message_is_not_lost_when_a_receive_is_cancelled(wire):
         waiting = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
         waiting.cancel()
-        wire.incoming.put_nowait({"type": "websocket.receive", "text": "kept"})
+        wire.incoming.put_nowait({"type": "websocket.receive", "text": '42["kept"]'})
         received.append(await receive())
 
     await served(app, wire)
-    assert received[0]["text"] == "kept"
+    assert received[0]["text"] == '42["kept"]'
 
 
 async def test_a_close_at_the_mark_lets_out_what_was_sent_before_it(wire):
@@ -208,3 +208,96 @@ async def test_other_scopes_pass_through_untouched(kind, wire):
     await served(app, wire, scope)
     assert seen[0] is scope
     assert seen[1:] == [wire.receive, wire.send]
+
+
+def frame(text: str) -> dict:
+    return {"type": "websocket.send", "bytes": None, "text": text}
+
+
+def came(text: str) -> dict:
+    return {"type": "websocket.receive", "text": text}
+
+
+LIMITS = SocketLimits(max_unread_bytes=800)
+
+
+async def test_output_that_is_not_read_ends_the_connection(wire):
+    """The server in front takes everything at once; only answers to pings tell what was read."""
+
+    async def app(scope, receive, send):
+        for _ in range(9):
+            await send(frame("x" * 100))
+        assert (await receive())["code"] == 1008
+
+    await served(app, wire, limits=LIMITS)
+    assert wire.sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "unread output above 800 bytes"}
+    assert sum(len(message["text"]) for message in wire.sent[:-1] if message["text"] != "2") == 800
+
+
+async def test_a_client_that_reads_may_be_sent_any_amount(wire):
+    read = []
+
+    async def app(scope, receive, send):
+        for _ in range(100):
+            await send(frame("x" * 100))
+            wire.incoming.put_nowait(came("3"))
+            wire.incoming.put_nowait(came('42["on"]'))
+            read.append((await receive())["text"])
+
+    await served(app, wire, limits=LIMITS)
+    assert read == ['42["on"]'] * 100, "answers to probes are not for Engine.IO"
+    assert [message["text"][:1] for message in wire.sent] == ["x", "2"] * 100
+
+
+async def test_the_answer_to_the_heartbeat_is_for_engine_io(wire):
+    received = []
+
+    async def app(scope, receive, send):
+        await send(frame("2"))
+        wire.incoming.put_nowait(came("3"))
+        received.append(await receive())
+
+    await served(app, wire, limits=LIMITS)
+    assert received == [came("3")]
+
+
+async def test_a_write_that_does_not_end_ends_the_connection(wire):
+    stuck = asyncio.Event()
+    normal = wire.send
+
+    async def send_or_hang(message):
+        if message.get("text"):
+            await stuck.wait()
+        await normal(message)
+
+    wire.send = send_or_hang
+
+    async def app(scope, receive, send):
+        await send(frame("x"))
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    await served(app, wire, limits=SocketLimits(send_timeout_s=0.01))
+    assert wire.sent == [{"type": "websocket.close", "code": 1008, "reason": "a write did not complete within 0.01 s"}]
+
+
+async def test_a_close_does_not_wait_for_a_write_that_is_stuck(wire):
+    stuck = asyncio.Event()
+    normal = wire.send
+
+    async def send_or_hang(message):
+        if message.get("text"):
+            stuck.set()
+            await asyncio.Event().wait()
+        await normal(message)
+
+    wire.send = send_or_hang
+
+    async def app(scope, receive, send):
+        writing = asyncio.ensure_future(send(frame("x")))
+        await stuck.wait()
+        scope[CLOSER_KEY].close(1012, "restart")
+        assert (await receive())["code"] == 1012
+        await writing
+
+    await served(app, wire, limits=SocketLimits(send_timeout_s=TIMEOUT_S * 10))
+    assert wire.sent == [{"type": "websocket.close", "code": 1012, "reason": "restart"}]

@@ -1,0 +1,146 @@
+"""The Socket.IO server as this service runs it: strict about packets, and closing where the library only logs.
+
+Socket.IO's own server closes a connection over a packet that it can't read or that comes at the wrong time;
+python-socketio logs a traceback and goes on waiting. The same app serves the service and its conformance tests.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import socketio
+
+from deployments.logs import get_logger
+from serve_app.hosting import CLOSER_KEY, NORMAL_CLOSURE, PROTOCOL_ERROR, Closer
+from serve_app.protocol import MAX_MESSAGE_BYTES
+
+log = get_logger(__name__)
+MAX_ATTACHMENTS = 16
+FRAMING_BYTES = 1024 * 1024
+"""Engine.IO takes this much more than the WebSocket server, so that the latter's clean refusal (1009) comes first."""
+CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = "0123456"
+HEAD = re.compile(r"([0-6])(?:([0-9]{1,10})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|$))?")
+"""Type, number of attachments, namespace."""
+
+
+class BadPacketError(ValueError):
+    """A packet that the protocol doesn't allow here; the message is the close reason."""
+
+
+def socket_io_server(*, ping_interval_s: float, ping_timeout_s: float) -> socketio.AsyncServer:
+    """The Socket.IO server, to be served under `ClosableSockets`; handlers are the caller's."""
+    sio = socketio.AsyncServer(
+        async_mode="asgi",
+        transports=["websocket"],
+        ping_interval=ping_interval_s,
+        ping_timeout=ping_timeout_s,
+        max_http_buffer_size=MAX_MESSAGE_BYTES + FRAMING_BYTES,
+        http_compression=False,
+        cors_allowed_origins="*",
+        async_handlers=False,
+    )
+    _Gate(sio)
+    return sio
+
+
+class _Gate:
+    """Stands before the library's handling of messages, for all connections of a server."""
+
+    def __init__(self, sio: socketio.AsyncServer) -> None:
+        self._sio = sio
+        self._handle: Callable[[str, Any], Awaitable[None]] = sio.eio.handlers["message"]
+        self._leave: Callable[[str, str], Awaitable[None]] = sio.eio.handlers["disconnect"]
+        self._attachments: dict[str, tuple[int, int]] = {}
+        """By connection: how many are still to come, and how many bytes they may have together."""
+        sio.eio.on("message", self.message)
+        sio.eio.on("disconnect", self.disconnect)
+
+    async def disconnect(self, eio_sid: str, reason: str) -> None:
+        """The connection is gone."""
+        self._attachments.pop(eio_sid, None)
+        await self._leave(eio_sid, reason)
+
+    async def message(self, eio_sid: str, data: object) -> None:
+        """One Engine.IO message: text, or the bytes of an attachment."""
+        environ = self._sio.environ.get(eio_sid)
+        if environ is None:
+            return
+        closer: Closer = environ["asgi.scope"][CLOSER_KEY]
+        if closer.asked:
+            return
+        try:
+            if await self._admits(eio_sid, closer, data):
+                await self._handle(eio_sid, data)
+        except BadPacketError as error:
+            self._refuse(eio_sid, closer, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever the library trips over is in the packet
+            self._refuse(eio_sid, closer, f"malformed packet ({type(error).__name__})")
+            return
+        if not isinstance(data, str):
+            return
+        if data[:1] == CONNECT and self._connected(eio_sid):
+            closer.met()
+        elif data[:1] == DISCONNECT and not self._connected(eio_sid):
+            closer.close(NORMAL_CLOSURE, "")
+
+    def _refuse(self, eio_sid: str, closer: Closer, reason: str) -> None:
+        log.warning("packet_refused", eio_sid=eio_sid, reason=reason)
+        closer.close(PROTOCOL_ERROR, reason)
+
+    async def _admits(self, eio_sid: str, closer: Closer, data: object) -> bool:
+        """Whether the library is to have it.
+
+        Raises:
+            BadPacketError: the connection is to be closed.
+        """
+        if isinstance(data, bytes):
+            self._attach(eio_sid, closer, len(data))
+            return True
+        if not isinstance(data, str) or (head := HEAD.match(data)) is None:
+            raise BadPacketError("not a Socket.IO packet")
+        if eio_sid in self._attachments:
+            raise BadPacketError("a packet where a binary attachment was announced")
+        kind, attachments, namespace = head.groups()
+        connected = self._namespace_sid(eio_sid, namespace or "/") is not None
+        if kind == CONNECT and not connected:
+            return await self._knows(eio_sid, namespace or "/")
+        if kind in (CONNECT, CONNECT_ERROR) or not connected:
+            raise BadPacketError("a packet for a namespace in the wrong state")
+        if (kind in (BINARY_EVENT, BINARY_ACK)) != (attachments is not None):
+            raise BadPacketError("attachments announced by the wrong kind of packet")
+        if attachments is not None:
+            if not 1 <= int(attachments) <= MAX_ATTACHMENTS:
+                raise BadPacketError(f"{attachments} attachments; allowed: 1 to {MAX_ATTACHMENTS}")
+            self._attachments[eio_sid] = int(attachments), MAX_MESSAGE_BYTES
+            closer.expect("attachment")
+        return True
+
+    def _attach(self, eio_sid: str, closer: Closer, size_bytes: int) -> None:
+        due, room_bytes = self._attachments.pop(eio_sid, (0, 0))
+        if not due:
+            raise BadPacketError("a binary attachment that was not announced")
+        if size_bytes > room_bytes:
+            raise BadPacketError(f"attachments of one event above {MAX_MESSAGE_BYTES} bytes")
+        if due > 1:
+            self._attachments[eio_sid] = due - 1, room_bytes - size_bytes
+        else:
+            closer.met()
+
+    async def _knows(self, eio_sid: str, namespace: str) -> bool:
+        """Whether a namespace exists; the client is told if not."""
+        if namespace in self._sio.handlers:
+            return True
+        await self._sio.eio.send(eio_sid, f'{CONNECT_ERROR}{namespace},{{"message":"Invalid namespace"}}')
+        return False
+
+    def _namespace_sid(self, eio_sid: str, namespace: str) -> str | None:
+        sid: str | None = self._sio.manager.sid_from_eio_sid(eio_sid, namespace)
+        return sid if sid is not None and self._sio.manager.is_connected(sid, namespace) else None
+
+    def _connected(self, eio_sid: str) -> bool:
+        """Whether it is connected to any namespace."""
+        return any(self._namespace_sid(eio_sid, namespace) is not None for namespace in self._sio.handlers)
+
+
+__all__ = ["FRAMING_BYTES", "MAX_ATTACHMENTS", "socket_io_server"]

@@ -1,0 +1,61 @@
+"""The conformance app: echoes on `/` and `/custom`, on the service's own hosting code."""
+
+import asyncio
+import socket as sockets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import socketio
+import uvicorn
+
+from serve_app.hosting import ClosableSockets, SocketLimits
+from serve_app.packets import socket_io_server
+
+NAMESPACES = ("/", "/custom")
+STOP_TIMEOUT_S = 10.0
+
+
+def conformance_app(
+    *, ping_interval_s: float, ping_timeout_s: float, limits: SocketLimits
+) -> tuple[socketio.AsyncServer, ClosableSockets]:
+    """The server and its ASGI app."""
+    sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
+
+    def add(namespace: str) -> None:
+        async def connect(sid: str, environ: dict[str, Any], auth: object = None) -> None:
+            asyncio.get_running_loop().call_soon(
+                lambda: greetings.append(
+                    asyncio.ensure_future(sio.emit("auth", auth or {}, to=sid, namespace=namespace))
+                )
+            )
+
+        async def message(sid: str, *data: object) -> None:
+            await sio.emit("message-back", data, to=sid, namespace=namespace)
+
+        async def message_with_ack(sid: str, *data: object) -> tuple[object, ...]:
+            return data
+
+        sio.on("connect", connect, namespace=namespace)
+        sio.on("message", message, namespace=namespace)
+        sio.on("message-with-ack", message_with_ack, namespace=namespace)
+
+    greetings: list[asyncio.Future[None]] = []
+    for namespace in NAMESPACES:
+        add(namespace)
+    return sio, ClosableSockets(socketio.ASGIApp(sio), limits)
+
+
+@asynccontextmanager
+async def serving(app: Any, sio: socketio.AsyncServer) -> AsyncIterator[int]:
+    """Serve an ASGI app on a free port of the loopback."""
+    listener = sockets.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="auto"))
+    running = asyncio.create_task(server.serve([listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = server.force_exit = True
+        await asyncio.wait_for(running, STOP_TIMEOUT_S)
+        listener.close()
+        await sio.shutdown()
