@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench simulate clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos simulate clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,9 @@ bench: setup packages ## Measure acknowledgements, overhead and throughput; resu
 
 simulate: setup ## Run the session core in virtual time: SEEDS=2000 of them, or SEED=123 to replay one.
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
+
+chaos: setup ## Kill replicas and roll out under live streams (MINUTES=5); judged, figures in bench/results/.
+	@$(BIN)/python -m bench.chaos --minutes $(or $(MINUTES),5)
 
 clean: ## Remove everything that was made here, .venv included.
 	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
