@@ -218,7 +218,7 @@ class SocketServer:
         settings = negotiate(
             init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - now_s()
         )
-        session = Session(settings, self._limits())
+        session = Session(settings, self._limits(), self._streams.admission)
         self._streams.register(connection, session)
         connection.stay()
         connection.opened_unix_s = time.time()
