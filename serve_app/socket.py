@@ -118,10 +118,11 @@ class SocketServer:
 
     # --- Socket.IO events ---------------------------------------------------------------------------------------
 
-    async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
-        if sid in self._connections:  # an event that a client calls `connect` comes here too
-            await self._on_event("connect", sid, environ, auth)
+    async def _on_connect(self, sid: str, *data: Any) -> None:
+        if sid in self._connections:  # an event that a client calls `connect` comes here too, with whatever it holds
+            await self._on_event("connect", sid, *data)
             return
+        environ: dict[str, Any] = data[0]
 
         async def send(event: ServerEvent, binary: bool) -> None:
             await self._sio.emit(event.EVENT, event.to_wire(binary=binary), to=sid)
@@ -147,16 +148,16 @@ class SocketServer:
         if self.draining:
             connection.post(Close(0, SERVICE_RESTART, "server draining"))
 
-    async def _on_disconnect(self, sid: str, reason: str | None = None) -> None:
+    async def _on_disconnect(self, sid: str, *data: Any) -> None:
         if self._sio.manager.is_connected(sid, NAMESPACE):  # an event that a client calls `disconnect`
-            await self._on_event("disconnect", sid, reason)
+            await self._on_event("disconnect", sid, *data)
             return
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
         session = connection.session
         if session is not None:
-            log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=reason)
+            log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=data[0] if data else None)
             self._streams.forget(connection)
             self._streams.perform(connection, session.disconnect())
         await connection.abandon()

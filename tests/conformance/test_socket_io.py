@@ -200,6 +200,7 @@ async def test_what_is_no_packet_ends_the_connection_at_once(port, frame, caplog
         "42",
         '42[["message"]]',
         "42" + "[" * 100_000,
+        f'42["message",1{"0" * 300}]',
         '42/custom,["message"]',
         '42/random,["message"]',
         "40",

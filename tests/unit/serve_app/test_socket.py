@@ -368,6 +368,17 @@ async def test_a_refused_message_is_answered_and_the_connection_works_on(event, 
     assert len(server.sockets._connections) == 1
 
 
+@pytest.mark.parametrize("name", ["connect", "disconnect"])
+@pytest.mark.parametrize("data", [(), (1,), (1, 2), (1, 2, 3)], ids=len)
+async def test_an_event_named_like_the_librarys_own_is_refused_whatever_it_holds(name, data, worker, server):
+    await worker.open()
+    await worker.sio.emit(name, data)
+    error = await worker.error()
+    assert (error["code"], error["details"]["event"]) == ("MALFORMED_DATA", name)
+    await worker.works(1, sequence_number=1)
+    assert len(server.sockets._connections) == 1
+
+
 async def test_an_error_about_a_fragment_names_it(worker):
     await worker.open()
     await worker.send(3, audio={"data_base64": "%%%"})
