@@ -99,7 +99,7 @@ class Translation:
         started_s = self._clock()
         requests = [replace(a.request, budget_ms=a.request.budget_ms - _ms(started_s - a.at_s)) for a in batch]
         timely = [request for request in requests if request.budget_ms > 0]
-        answers = iter(self._engine.translate(timely))
+        answers = iter(self._engine.translate(timely) if timely else ())
         elapsed_ms = self._ms_since(started_s)
         late = DeadlineExceeded(Stage.TRANSLATION, "the fragment's time ran out while it waited for a free slot")
         return [

@@ -80,7 +80,8 @@ class Gatherer(Generic[T, R]):
     async def submit(self, key: Hashable, item: T) -> R:
         """Have one item worked on, together with others of its key if there are any.
 
-        Cancelled while it waits, it never starts; while it runs, the call goes on without it.
+        Cancelled while it waits, it never starts; while it runs, the call goes on without it as long as it is for
+        anybody, and is cancelled with the last one.
 
         Raises:
             StageError: what the call said of this item, or raised.
@@ -104,7 +105,17 @@ class Gatherer(Generic[T, R]):
             work = self._work([item for item, _ in wanted])
             task = asyncio.get_running_loop().create_task(work, context=Context())
             self._running.add(task)
-            task.add_done_callback(partial(self._finish, [answer for _, answer in wanted]))
+            answers = [answer for _, answer in wanted]
+            task.add_done_callback(partial(self._finish, answers))
+            for answer in answers:
+                answer.add_done_callback(partial(self._cancel_if_for_nobody, task, answers))
+
+    @staticmethod
+    def _cancel_if_for_nobody(
+        task: asyncio.Task[Sequence[R | StageError]], answers: Sequence[asyncio.Future[R]], _: asyncio.Future[R]
+    ) -> None:
+        if all(answer.done() for answer in answers):
+            task.cancel()
 
     async def _work(self, items: Sequence[T]) -> Sequence[R | StageError]:
         return await self._call(items)

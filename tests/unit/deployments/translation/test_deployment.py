@@ -1,6 +1,7 @@
 """The Translation deployment translates, measures, and tells every failure by its code."""
 
 import asyncio
+import itertools
 import json
 import logging
 import pickle
@@ -132,6 +133,22 @@ async def test_an_engines_failure_is_raised(code: str, error: type[Exception]) -
 async def test_with_no_time_left_nothing_starts() -> None:
     with pytest.raises(DeadlineExceeded):
         await fake().translate(request(budget_ms=0))
+
+
+async def test_an_engine_is_not_asked_when_rounding_leaves_no_time() -> None:
+    asked: list[int] = []
+
+    class Counting(FakeTranslation):
+        def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+            asked.append(len(requests))
+            return super().translate(requests)
+
+    ticks = itertools.count()
+    translation = Translation(Counting(FakeTranslationOptions()), clock=lambda: next(ticks) * 0.0003)
+    with pytest.raises(DeadlineExceeded):
+        await translation.translate(request(budget_ms=1))
+
+    assert asked == []
 
 
 async def test_capabilities_tell_model_and_pairs() -> None:

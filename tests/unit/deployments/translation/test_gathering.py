@@ -39,10 +39,15 @@ class Work:
         self.go = asyncio.Event()
         self.go.set()
         self.fails: BaseException | None = None
+        self.cancelled = False
 
     async def __call__(self, items):
         self.calls.append(list(items))
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         if self.fails is not None:
             raise self.fails
         return [InvalidText(Stage.TRANSLATION, "bad") if item == "bad" else item.upper() for item in items]
@@ -130,6 +135,20 @@ async def test_who_goes_while_it_runs_keeps_nobody_from_his_answer(gatherer, wor
     work.go.set()
     assert await asyncio.gather(*others) == ["B", "C"]
     assert gone.cancelled()
+
+
+async def test_a_call_whose_callers_have_all_gone_is_cancelled(gatherer, work):
+    work.go.clear()
+    first, *others = await submitted(gatherer, "a", "b", "c")
+    await asyncio.sleep(0)
+    for task in others:
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not work.cancelled
+    first.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert work.cancelled
 
 
 async def test_a_call_that_is_cancelled_cancels_its_callers(gatherer, work):
