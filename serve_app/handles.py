@@ -42,7 +42,11 @@ from serve_app.quarantine import Attempt, Quarantine
 
 log = get_logger(__name__)
 CRASH_RETRIES = 1
-"""A fragment whose replica died is given to another one this often, inside its deadline."""
+"""A fragment whose replica died is given to another one this often, inside its deadline.
+
+At once: until a replica has accepted the call, Ray's router itself goes on to the next one (2.60, `serve/_private/
+router.py`, `route_and_send_request`), so no try is spent on a replica that is dead already.
+"""
 
 
 R = TypeVar("R", TranscribeRequest, TranslateRequest, SynthesizeRequest, FillRequest)
