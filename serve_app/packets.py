@@ -21,6 +21,8 @@ FRAMING_BYTES = 1024 * 1024
 CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = "0123456"
 HEAD = re.compile(r"([0-6])(?:([0-9]{1,10})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|$))?")
 """Type, number of attachments, namespace."""
+ANSWER = re.compile(r"[0-9]+\[")
+"""How what follows the head of an acknowledgement begins: its id and its arguments."""
 
 
 class BadPacketError(ValueError):
@@ -109,6 +111,8 @@ class _Gate:
             raise BadPacketError("a packet for a namespace in the wrong state")
         if (kind in (BINARY_EVENT, BINARY_ACK)) != (attachments is not None):
             raise BadPacketError("attachments announced by the wrong kind of packet")
+        if kind in (ACK, BINARY_ACK) and ANSWER.match(data, head.end()) is None:
+            raise BadPacketError("an acknowledgement without id or arguments")
         if attachments is not None:
             if not 1 <= int(attachments) <= MAX_ATTACHMENTS:
                 raise BadPacketError(f"{attachments} attachments; allowed: 1 to {MAX_ATTACHMENTS}")
