@@ -23,6 +23,7 @@ from deployments.tts.gathering import Gathering
 from deployments.tts.pace import estimate_s
 from deployments.tts.sentences import halves, pieces
 from deployments.tts.speakable import speakable
+from deployments.tts.torch_runtime import choose_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ class XttsEngine:
             WeightsChanged: model.pth is not the pinned one.
         """
         references = {voice.name: _reference(voice) for voice in voices.values() if voice.speaker_wav}
-        device = self._device()
+        device = choose_device(self._options.device, self._options.gpu_memory_fraction)
         folder = self._folder()
         if self._options.checkpoint_sha256 is not None:
             verify(folder / "model.pth", self._options.checkpoint_sha256)
@@ -153,17 +154,6 @@ class XttsEngine:
         if len(text) == 1:
             raise InvalidText(Stage.TTS, "XTTS takes a single character for more than it can speak")
         return [sentence for half in halves(text) for sentence in self._ready(half, voice)]
-
-    def _device(self) -> str:
-        import torch  # noqa: PLC0415
-
-        found = torch.cuda.is_available()
-        if self._options.device == "cuda" and not found:
-            raise ValueError("device: cuda is asked for, and torch sees no CUDA device")
-        device = "cuda" if found and self._options.device != "cpu" else "cpu"
-        if device == "cuda" and self._options.gpu_memory_fraction is not None:
-            torch.cuda.set_per_process_memory_fraction(self._options.gpu_memory_fraction)
-        return device
 
     def _folder(self) -> Path:
         if Path(self._options.model).is_dir():

@@ -10,17 +10,16 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deployments.contracts import Samples
-from deployments.errors import GpuOutOfMemory, InvalidText, ModelFailed, Stage
+from deployments.errors import InvalidText, Stage
 from deployments.tts.coqui_library import import_torchaudio
-
-T = TypeVar("T")
+from deployments.tts.torch_runtime import translated
 
 REFERENCE_RATE_HZ = 22_050
 """The rate of recordings that a voice is cloned from."""
@@ -160,7 +159,7 @@ class XttsModel:
             GpuOutOfMemory: the batch didn't fit; what was reserved for it is given back to the device.
             ModelFailed: torch raised anything else.
         """
-        return _translated(lambda: self._generate(sentences))
+        return translated(lambda: self._generate(sentences))
 
     def vocode(self, speech: Tensor, voice: Latents, speed: float) -> Samples:
         """Samples, float32 (n_samples,), mono, at `sample_rate_hz`; `speed` above 1 makes fewer of them.
@@ -168,7 +167,7 @@ class XttsModel:
         Raises:
             GpuOutOfMemory, ModelFailed: as `generate`.
         """
-        return _translated(lambda: self._vocode(speech, voice, speed))
+        return translated(lambda: self._vocode(speech, voice, speed))
 
     def _generate(self, sentences: Sequence[Sentence]) -> list[Tensor]:
         gpt = self._model.gpt
@@ -240,21 +239,6 @@ class XttsModel:
             speech = torch.nn.functional.interpolate(speech.mT, scale_factor=1 / speed, mode="linear").mT
         wave = self._model.hifigan_decoder(speech, g=voice.embedding)
         return np.asarray(wave.flatten().cpu().numpy(), dtype=np.float32)
-
-
-def _translated(work: Callable[[], T]) -> T:
-    """The work's result, without gradients; what torch raises comes as one of our errors."""
-    try:
-        with torch.inference_mode():
-            return work()
-    except torch.cuda.OutOfMemoryError as error:
-        failure: ModelFailed | GpuOutOfMemory = GpuOutOfMemory(Stage.TTS, str(error)[:300])
-    except RuntimeError as error:
-        if "ALLOC_FAILED" not in str(error) and "out of memory" not in str(error):
-            raise ModelFailed(Stage.TTS, f"{type(error).__name__}: {error}"[:300]) from error
-        failure = GpuOutOfMemory(Stage.TTS, str(error)[:300])
-    torch.cuda.empty_cache()  # only here: inside `except` the traceback still holds the tensors
-    raise failure
 
 
 def _no_positions(n_channels: int) -> Callable[[Tensor], Tensor]:
