@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos simulate clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos hostile slow-clients simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,16 @@ simulate: setup ## Run the session core in virtual time: SEEDS=2000 of them, or 
 
 chaos: setup ## Kill replicas and roll out under live streams (MINUTES=5); judged, figures in bench/results/.
 	@$(BIN)/python -m bench.chaos --minutes $(or $(MINUTES),5)
+
+hostile: setup packages-test ## Send hostile media, messages and packets to a real server; a table of what it said.
+	@$(BIN)/pytest -s -q tests/hostile
+
+slow-clients: setup ## Let 20 clients never read; how far the service grows goes to bench/results/.
+	@$(BIN)/python -m bench.slow_clients
+
+audit: setup ## Look for known vulnerabilities in the locked packages and for risky code; fails where it can't look.
+	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments client bench
+	@$(BIN)/python -m bench.audit
 
 clean: ## Remove everything that was made here, .venv included.
 	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -127,7 +127,7 @@ async def phase(
     async with asyncio.TaskGroup() as group:
         for n, stream in enumerate(streams):
             group.create_task(stream.run(seconds, n * CADENCE_S / STREAMS))
-        killed = await trouble(server, seconds, random.Random(seed))  # noqa: S311 - which one dies is no secret
+        killed = await trouble(server, seconds, random.Random(seed))  # noqa: S311  # nosec B311 - no secret
     found = tally(streams)
     violations = judge(story.records, replace(Rules(), tolerance_s=TOLERANCE_S))
     save(story.records, folder / f"{name}.jsonl")

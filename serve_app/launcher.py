@@ -188,7 +188,8 @@ def _listen_to_signals(stop: threading.Event, reload: threading.Event) -> None:
 def local_url(http: dict[str, Any]) -> str:
     """Where this machine reaches a server with these `http_options`."""
     host = str(http["host"])
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # nosec B104 - compared with, not bound to
+    host = anywhere.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{host}:{http['port']}"
 
 

@@ -183,7 +183,7 @@ class Decoders:
         ours, theirs = Pipe(duplex=True)
         with theirs:
             environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-            process = subprocess.Popen(  # noqa: S603 - our own program
+            process = subprocess.Popen(  # noqa: S603  # nosec B603 - our own program
                 [sys.executable, "-m", self._program, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

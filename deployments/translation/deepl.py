@@ -212,7 +212,7 @@ class DeepL:
 
     def _answers(self, batch: Batch, give_up_at_s: float) -> list[str | StageError]:
         """One entry a text. A text that DeepL doesn't take is parted from its neighbours, which it does."""
-        assert self._service is not None  # noqa: S101  for mypy: loaded
+        assert self._service is not None  # noqa: S101  # nosec B101 - for mypy: loaded
         translate = self._service.translate
         alone = len(batch.requests) == 1
         with about(batch.requests[0].ref, Stage.TRANSLATION) if alone else nullcontext():

@@ -42,12 +42,12 @@ class FilterChain:
         os.set_blocking(self._input, False)
         try:
             for command in commands:
-                process = subprocess.Popen(  # noqa: S603  commands come from installed mode files
+                process = subprocess.Popen(  # noqa: S603  # nosec B603 - from installed mode files
                     command, stdin=inner, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
                 )
                 os.close(inner)
                 self._processes.append(process)
-                assert process.stdout is not None  # noqa: S101  for mypy: stdout=PIPE
+                assert process.stdout is not None  # noqa: S101  # nosec B101 - for mypy: PIPE
                 inner = os.dup(process.stdout.fileno())
                 process.stdout.close()
         except OSError as error:

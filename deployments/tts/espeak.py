@@ -108,7 +108,7 @@ class EspeakEngine:
         """Samples (n_samples,) without the silence around them, and their rate in Hz."""
         command = [self._program, "-b", "1", "-v", speaker, "-s", str(wpm), "--stdin", "--stdout"]
         try:
-            done = subprocess.run(  # noqa: S603 - no shell; the speaker is checked, the text comes by stdin
+            done = subprocess.run(  # noqa: S603  # nosec B603 - speakers are checked, texts come by stdin
                 command, input=text.encode(), capture_output=True, check=False, timeout=self._options.timeout_s
             )
         except subprocess.TimeoutExpired as error:
