@@ -24,13 +24,14 @@ class RunningCalls:
         self._started_s: dict[object, float] = {}
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """A call, for as long as this is open."""
+    def one(self) -> Iterator[int]:
+        """A call, for as long as this is open. Gives how many there are now, with this one."""
         key = object()
         with self._lock:
             self._started_s[key] = self._clock()
+            count = len(self._started_s)
         try:
-            yield
+            yield count
         finally:
             with self._lock:
                 del self._started_s[key]

@@ -9,12 +9,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
+from deployments.logs import get_logger
 from deployments.running import WEDGED_AFTER_S, RunningCalls
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 class WorkerThreads:
@@ -52,14 +56,16 @@ class WorkerThreads:
             if self._clock() >= start_by:
                 raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
             try:
-                with self._running.one():
+                with self._running.one() as n_computing:
+                    log.debug("computing", n_computing=n_computing)
                     return work()
             except StageError:
                 raise
             except Exception as error:
                 raise ModelFailed(self._stage, f"{type(error).__name__}: {error}"[:500]) from error
 
-        return await asyncio.wrap_future(self._pool.submit(guarded))
+        # Log lines of the thread then carry the fragment's identity too.
+        return await asyncio.wrap_future(self._pool.submit(copy_context().run, guarded))
 
     def check(self) -> None:
         """Raise RuntimeError when a call hangs. For Serve's `check_health`."""

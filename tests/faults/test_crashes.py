@@ -1,10 +1,12 @@
 """Replicas die, workers come back, the server is told to stop: nothing accepted stays without its one result."""
 
 import asyncio
+import json
 import time
 
 import pytest
 
+from tests.faults.processes import logged, standing
 from tests.support import clips
 from tests.support.worker import Worker
 
@@ -15,6 +17,9 @@ SCRIPT = {
         {"stream": "crash-always", "crash": True},
         {"stream": "slow*", "delay_ms": 1500},
     ],
+    "args.tts.concurrency": 2,
+    "args.tts.script": [{"stream": "zombie-*", "delay_ms": 2500}],
+    "args.log_level": "DEBUG",
     "deployments.Asr.num_replicas": 2,
     "deployments.Ingress.user_config": {"streams": {"timeout_ms": 8000}},
 }
@@ -30,7 +35,19 @@ def audio():
     return clips.adts_fragments(MS)[0]
 
 
-async def test_a_fragment_whose_replica_dies_is_given_to_another_one(server, audio):
+@pytest.fixture(scope="module")
+def each_replica_dies_of_once():
+    """Content of its own, since what made replicas die twice is refused to all streams."""
+    return clips.adts_fragments(MS)[1]
+
+
+@pytest.fixture(scope="module")
+def all_replicas_die_of():
+    return clips.adts_fragments(MS)[2]
+
+
+async def test_a_fragment_whose_replica_dies_is_given_to_another_one(server, each_replica_dies_of_once):
+    audio = each_replica_dies_of_once
     async with Worker(server.url) as worker:
         await worker.init("crash-once")
         for number in range(3):
@@ -42,18 +59,55 @@ async def test_a_fragment_whose_replica_dies_is_given_to_another_one(server, aud
     assert all(r["processing_time_ms"] <= 8500 for r in results)
 
 
-async def test_a_fragment_that_kills_every_replica_fails_as_crashed_and_the_stream_goes_on(server, audio):
-    async with Worker(server.url) as worker:
-        await worker.init("crash-always")
-        await worker.send(0, audio, audio__duration_ms=MS)
-        result = (await worker.wait_results(1))[0]
-    assert result["status"] == "failed"
-    assert result["error"]["code"] in ("WORKER_CRASHED", "TIMEOUT")
-    assert (result["error"]["stage"], result["error"]["retryable"]) == ("asr", True)
-    async with Worker(server.url) as other:
+async def test_content_that_kills_every_replica_is_refused_from_then_on(server, audio, all_replicas_die_of):
+    async with Worker(server.url) as worker, Worker(server.url) as other:
+        await worker.init("crash-always", timeout_ms=30_000)
+        await worker.send(0, all_replicas_die_of, audio__duration_ms=MS)
+        [crashed] = await worker.wait_results(1, 40)
+        assert crashed["status"] == "failed"
+        assert {name: crashed["error"][name] for name in ("code", "stage", "retryable")} == {
+            "code": "WORKER_CRASHED",
+            "stage": "asr",
+            "retryable": True,
+        }
+        before = await standing(server, "Asr", 2)
+
+        await worker.send(0, all_replicas_die_of, audio__duration_ms=MS)
         await other.init("after-the-crash", timeout_ms=30_000)
-        await other.send(0, audio, audio__duration_ms=MS)
-        assert (await other.wait_results(1, 40))[0]["status"] == "success"
+        await other.send(0, all_replicas_die_of, audio__duration_ms=MS)
+        await other.send(1, audio, audio__duration_ms=MS)
+        for refused in (await worker.wait_results(2, 40))[1], (await other.wait_results(1, 40))[0]:
+            assert refused["status"] == "failed"
+            assert {name: refused["error"][name] for name in ("code", "stage", "retryable")} == {
+                "code": "INVALID_AUDIO",
+                "stage": "asr",
+                "retryable": False,
+            }
+        assert (await other.wait_results(2, 40))[1]["status"] == "success"
+    assert await standing(server, "Asr", 2) == before, "no further replica died of it"
+    convictions = [line for line in await logged(server, "content_quarantined") if "crash-always" in line]
+    assert len(convictions) == 1
+
+
+async def test_calls_that_timed_out_never_compute_beside_more_than_their_replica_allows(server, audio):
+    """A thread can't be stopped: it keeps its slot, and what waits for one past its deadline never starts."""
+    async with Worker(server.url) as one, Worker(server.url) as another:
+        for number, worker in enumerate((one, another)):
+            await worker.init(f"zombie-{number}", max_inflight=10, timeout_ms=1000)
+            for sequence_number in range(10):
+                await worker.send(sequence_number, audio, audio__duration_ms=MS)
+        results = await one.wait_results(10) + await another.wait_results(10)
+        assert [result["error"]["code"] for result in results] == ["TIMEOUT"] * 20
+        assert {result["error"]["stage"] for result in results} == {"tts"}
+        for worker in (one, another):
+            await worker.send(10, audio, audio__duration_ms=MS)
+        await one.wait_results(11)
+        await another.wait_results(11)
+    lines = [line for line in await logged(server, "computing") if "zombie-" in line]
+    computing = [json.loads(line[line.index("{") :]) for line in lines]
+    of_voices = [line["n_computing"] for line in computing if line["stage"] == "tts"]
+    assert max(of_voices) == 2, "no more than the replica's concurrency"
+    assert len(of_voices) < 20, "what was cancelled while it waited never started"
 
 
 async def test_a_worker_that_restarts_takes_its_stream_over(server, audio):

@@ -35,3 +35,11 @@ def test_a_call_that_ended_or_failed_is_forgotten() -> None:
     now_s = 1000.0
 
     running.check()
+
+
+def test_calls_are_counted() -> None:
+    running = RunningCalls()
+    with running.one() as first, running.one() as second:
+        assert (first, second) == (1, 2)
+    with running.one() as alone:
+        assert alone == 1
