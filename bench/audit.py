@@ -43,7 +43,7 @@ def read(report: dict[str, Any]) -> Audit:
         len(known),
         [package["name"] for package in packages if "skip_reason" in package],
         [
-            f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'none'}"
+            f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or '–'}"
             for package in known
             for found in package["vulns"]
         ],
