@@ -338,6 +338,10 @@ class ConnectionJudge:
     def _refused(self, stream: _Stream, code: str, name: str | None, number: int) -> None:
         if code == "BACKPRESSURE_EXCEEDED" and len(stream.flights) < self.rules.critical_inflight:
             self.broken("in_flight", f"{name} was refused with {len(stream.flights)} in flight")
+        if code == "QUEUE_FULL" and not stream.flights:
+            self.broken("in_flight", f"{name} was refused with nothing of its stream in flight")
+        if code == "QUEUE_FULL" and (name in stream.flights or name in stream.kept):
+            self.broken("retry", f"{name} was refused though it had been accepted before")
         taken = any(flight.sent.number == number for flight in stream.flights.values())
         if code == "INVALID_SEQUENCE" and name in stream.failed and not taken:
             self.broken("retry", f"{name} failed and was refused when it was sent again")
@@ -398,3 +402,6 @@ class ConnectionJudge:
         failures = min(self.rules.undone, len(self.stream.failed | self.stream.rejected)) if self.stream else 0
         if fields["remembered"] > self.rules.kept_results + failures:
             self.broken("bounds", f"{fields['remembered']} fragments are remembered")
+        ahead = sum(number >= self.stream.next for number in self.stream.settled) if self.stream else 0
+        if fields.get("skipped", 0) > ahead:
+            self.broken("bounds", f"{fields['skipped']} numbers are held as refused, {ahead} lie ahead")

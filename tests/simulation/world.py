@@ -9,6 +9,7 @@ from typing import Any
 from bench.history import Record, record
 from deployments.errors import Stage
 from serve_app.protocol import Capabilities, ErrorCode, ServerEvent
+from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
 
@@ -53,11 +54,18 @@ class World:
     Args:
         limits: of the server.
         work: starts the pipeline of a fragment; calls `stage` and `finish` when it likes, cancelled or not.
+        admission: shared by all sessions; None: each has its own.
     """
 
-    def __init__(self, limits: StreamLimits, work: Callable[["World", Connection, Session, Submit], None]) -> None:
+    def __init__(
+        self,
+        limits: StreamLimits,
+        work: Callable[["World", Connection, Session, Submit], None],
+        admission: Admission | None = None,
+    ) -> None:
         self.clock = Clock()
         self.limits = limits
+        self.admission = admission
         self.history: list[Record] = []
         self.streams: dict[str, Connection] = {}
         self._work = work
@@ -76,7 +84,7 @@ class World:
             self._forget(other)
         if connection.session is not None:
             self._perform(connection, connection.session, connection.session.disconnect())
-        connection.session = Session(settings, self.limits)
+        connection.session = Session(settings, self.limits, self.admission)
         self.streams[settings.stream_id] = connection
         self._perform(connection, connection.session, connection.session.open(Capabilities()))
 
@@ -156,8 +164,16 @@ class World:
                     self._forget(connection)
                     self.clock.at(self.clock.now + delay_ms / 1000, lambda: self.disconnect(connection))
         if effects:
-            sizes = {"in_flight": session.in_flight, "kept_bytes": session.kept_bytes}
-            self.note(connection, "state", "sizes", {**sizes, "remembered": len(session._history)})
+            sizes = {
+                "in_flight": session.in_flight,
+                "kept_bytes": session.kept_bytes,
+                "remembered": len(session._history),
+                "skipped": len(session._order._skipped),
+            }
+            self.note(connection, "state", "sizes", sizes)
+        if self.admission is not None:
+            sessions = [c.session for c in self.streams.values() if c.session is not None]
+            self.admission.load(len(sessions), sum(each.in_flight for each in sessions))
         for event in heard:
             connection.hear(event)
         self._tick_later(connection, session)

@@ -243,3 +243,40 @@ def test_audio_is_recorded_as_its_size():
 
 def test_the_judge_and_the_protocol_agree_on_what_can_be_tried_again():
     assert {code.value for code, rule in ERROR_TABLE.items() if rule.retryable} == RETRYABLE
+
+
+def test_a_stream_with_work_in_flight_may_be_refused_at_the_door(story):
+    story.send(1)
+    story.error("QUEUE_FULL", fragment_id="f1", sequence_number=1)
+    story.result(0)
+    story.leave()
+    assert story.checks() == []
+
+
+def test_a_stream_with_nothing_in_flight_is_let_in(story):
+    story.result(0)
+    story.send(1)
+    story.error("QUEUE_FULL", fragment_id="f1", sequence_number=1)
+    story.leave()
+    assert story.checks() == ["in_flight"]
+
+
+def test_what_was_accepted_is_not_refused_when_it_is_sent_again(story):
+    story.send(0)
+    story.error("QUEUE_FULL", fragment_id="f0", sequence_number=0)
+    story.result(0)
+    story.leave()
+    assert story.checks() == ["retry"]
+
+
+def test_refused_numbers_that_have_passed_are_forgotten(story):
+    sizes = {"in_flight": 1, "kept_bytes": 0, "remembered": 1}
+    story.send(1)
+    story.error("MALFORMED_DATA", fragment_id="f1", sequence_number=1)
+    story.say("state", "sizes", **sizes, skipped=1)
+    story.take(2, 1)
+    story.result(0)
+    story.result(2)
+    story.say("state", "sizes", **{**sizes, "in_flight": 0}, skipped=1)
+    story.leave()
+    assert story.checks() == ["bounds"]

@@ -1,27 +1,47 @@
 """Defects planted in the core, one at a time; those of earlier servers are among them."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from deployments.errors import GpuOutOfMemory, PermanentError, TransientError
-from serve_app.protocol import FragmentProcessed
+from serve_app.protocol import ERROR_TABLE, ErrorCode, FragmentProcessed
+from serve_app.stream import ordering
 from serve_app.stream import session as core
+from serve_app.stream.admission import Admission
 from serve_app.stream.attempts import Attempts
 from serve_app.stream.backpressure import InFlight, Level
 from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.ordering import ReorderBuffer
 from serve_app.stream.results import present
 from serve_app.stream.session import Session
+from serve_app.stream.statistics import Percentiles
 from serve_app.stream.values import Effect, Emit, Fragment, Outcome
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Plant] = {}
+"""Break a promise to the worker of any stream."""
+GROWING: dict[str, Plant] = {}
+"""Change nothing that a worker sees and grow without end."""
+AT_THE_DOOR: dict[str, Plant] = {}
+"""Show once there is more work than the models can do."""
 
 
 def mutant(plant: Plant) -> Plant:
     MUTANTS[plant.__name__] = plant
+    return plant
+
+
+def growing(plant: Plant) -> Plant:
+    GROWING[plant.__name__] = plant
+    return plant
+
+
+def at_the_door(plant: Plant) -> Plant:
+    AT_THE_DOOR[plant.__name__] = plant
     return plant
 
 
@@ -219,3 +239,72 @@ def kept_results_are_never_dropped(patch: pytest.MonkeyPatch) -> None:
         self._done[result.fragment_id] = Done(digest, result)
 
     patch.setattr(History, "keep", keep)
+
+
+@growing
+def refused_numbers_are_never_forgotten(patch: pytest.MonkeyPatch) -> None:
+    kind = ReorderBuffer.release
+
+    def release(self: ReorderBuffer[Any, Any]) -> list[tuple[int, Any, Any]]:
+        before = set(self._skipped)
+        leaving = kind(self)
+        self._skipped |= before
+        return leaving
+
+    patch.setattr(ReorderBuffer, "release", release)
+    patch.setattr(ordering, "MAX_SKIPPED", math.inf)
+
+
+@growing
+def refused_numbers_have_no_limit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ordering, "MAX_SKIPPED", math.inf)
+
+
+@growing
+def statistics_are_a_list(patch: pytest.MonkeyPatch) -> None:
+    def add(self: Percentiles, value_ms: int) -> None:
+        self.__dict__.setdefault("values_ms", []).append(value_ms)
+
+    def at(self: Percentiles, fraction: float) -> int:
+        values_ms = sorted(self.__dict__.get("values_ms", [0]))
+        return int(values_ms[math.ceil(fraction * len(values_ms)) - 1])
+
+    patch.setattr(Percentiles, "add", add)
+    patch.setattr(Percentiles, "at", at)
+
+
+@at_the_door
+def a_full_server_refuses_streams_with_nothing_in_flight(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Admission, "admits", lambda self, own: self._in_flight < self.limit)
+
+
+@at_the_door
+def a_full_server_refuses_what_it_has_taken_before(patch: pytest.MonkeyPatch) -> None:
+    kind = Session.accept
+
+    def accept(self: Session, fragment: Fragment, now: float) -> list[Effect]:
+        known = self._attempts.find(fragment.fragment_id) or self._history.find(fragment.fragment_id)
+        if known is not None and not self._admission.admits(self.in_flight):
+            return self._refuse(ErrorCode.QUEUE_FULL, "full", fragment, now)
+        return kind(self, fragment, now)
+
+    patch.setattr(Session, "accept", accept)
+
+
+@at_the_door
+def a_fragment_refused_at_the_door_is_awaited(patch: pytest.MonkeyPatch) -> None:
+    kind = Session.refuse
+
+    def refuse(self: Session, code: ErrorCode, message: str, now: float, **named: Any) -> list[Effect]:
+        effects = kind(self, code, message, now, **named)
+        if code is ErrorCode.QUEUE_FULL:
+            self._order._skipped.discard(named["sequence_number"])
+        return effects
+
+    patch.setattr(Session, "refuse", refuse)
+
+
+@at_the_door
+def a_full_server_says_that_it_is_for_good(patch: pytest.MonkeyPatch) -> None:
+    rule = dataclasses.replace(ERROR_TABLE[ErrorCode.QUEUE_FULL], retryable=False)
+    patch.setitem(ERROR_TABLE, ErrorCode.QUEUE_FULL, rule)

@@ -8,10 +8,14 @@ from deployments.errors import ModelFailed
 from serve_app.protocol import ErrorCode
 from serve_app.stream.session import Session
 from serve_app.stream.values import StreamLimits, Submit
+from tests.unit.serve_app.stream.mutants import GROWING
 from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
 
 WARM, LONG = 2_000, 20_000
 """Fragments: 3 hours and 33 hours of a live stream."""
+GROWN = 1.1
+FAR_BYTES = 20_000
+"""A good thousand numbers, at 9 bytes each."""
 LIMITS = StreamLimits(kept_results=64, kept_bytes=1_000_000)
 
 
@@ -43,14 +47,30 @@ def live(session: Session, first: int, last: int, kind: str) -> None:
             session.accept(make_fragment(number, f"fragment-{number:012d}"), later + 1)
 
 
-@pytest.mark.parametrize("kind", ["good", "failing", "gaps", "refused", "resent"])
-def test_what_a_session_holds_stops_growing(kind):
+def growth(kind: str) -> float:
+    """The size of a session that has run for long over that of one that is warm."""
     session = Session(make_settings(), LIMITS)
     live(session, 0, WARM, kind)
     warm = size_bytes(session)
     live(session, WARM, LONG, kind)
     assert session.in_flight <= 2  # the last ones may wait for a number that never came
-    assert size_bytes(session) < warm * 1.1
+    return size_bytes(session) / warm
+
+
+def cost_of_numbers_far_ahead() -> int:
+    """Bytes that thousands of them add, each refused."""
+    session = Session(make_settings(first_sequence_number=0), LIMITS)
+    empty = size_bytes(session)
+    for step in range(5_000):
+        session.refuse(
+            ErrorCode.INVALID_FRAGMENT, "no", 0.0, fragment_id=f"far{step}", sequence_number=2**53 - 1 - step * 7
+        )
+    return size_bytes(session) - empty
+
+
+@pytest.mark.parametrize("kind", ["good", "failing", "gaps", "refused", "resent"])
+def test_what_a_session_holds_stops_growing(kind):
+    assert growth(kind) < GROWN
 
 
 def test_the_measure_sees_what_grows():
@@ -62,11 +82,11 @@ def test_the_measure_sees_what_grows():
     assert size_bytes(session) > early * 2
 
 
-def test_numbers_from_far_ahead_cost_nothing():
-    session = Session(make_settings(first_sequence_number=0), LIMITS)
-    empty = size_bytes(session)
-    for step in range(5_000):
-        session.refuse(
-            ErrorCode.INVALID_FRAGMENT, "no", 0.0, fragment_id=f"far{step}", sequence_number=2**53 - 1 - step * 7
-        )
-    assert size_bytes(session) < empty + 100_000
+def test_numbers_from_far_ahead_cost_little():
+    assert cost_of_numbers_far_ahead() < FAR_BYTES
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_the_measure_catches(name, monkeypatch):
+    GROWING[name](monkeypatch)
+    assert growth("refused") > GROWN or cost_of_numbers_far_ahead() > FAR_BYTES
