@@ -9,7 +9,7 @@ AUDIO: dict[str, Any] = {
 }  # fmt: skip
 REFUSED = frozenset({"MALFORMED_DATA", "INVALID_FRAGMENT", "INVALID_SEQUENCE", "STREAM_NOT_FOUND"})
 CONFIG_REFUSED = frozenset({"INVALID_CONFIG", "UNSUPPORTED_LANGUAGE_PAIR", "INVALID_VOICE_PROFILE", "MALFORMED_DATA"})
-ODD_IDS = ("", " " * 300, "x" * 10_000, "\u202e" * 300, 7, True, None, [], {}, b"id")
+ODD_IDS = ("", " " * 300, "x" * 10_000, "\u202e" * 300, "\ud800", "a\udfff", 7, True, None, [], {}, b"id")
 ODD_NUMBERS = (True, "1", -1, 1.5, 1e308, 2**63, 10**80, None, [], {}, b"1")
 
 
@@ -83,5 +83,15 @@ def _others() -> Iterator[Message]:
     for event in ("stream:pause", "stream:resume", "stream:end", "fragment:ack"):
         for value in (None, 5, "text", [], {}, b"bytes", _deep(100), {"stream_id": "nobody"}):
             yield Message(f"{event} {value!r:.20}", event, value, REFUSED)
-    for name in ("", "fragment:date", "__proto__", "x" * 200, "fragment:data\0", "\u202edata"):
+    for name in (
+        "",
+        "fragment:date",
+        "__proto__",
+        "x" * 200,
+        "fragment:data\0",
+        "\u202edata",
+        "\ud800",
+        "connect",
+        "disconnect",
+    ):
         yield Message(f"event {name!r:.20}", name, {"a": 1}, REFUSED)
