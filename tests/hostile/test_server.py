@@ -176,6 +176,7 @@ async def send_packets(port: int, book: Book) -> dict[str, str]:
 @pytest.mark.timeout(240)
 async def test_the_whole_corpus_harms_nobody(serve):  # noqa: F811
     server = serve("fakes")
+    media()  # made now: making them takes seconds, in which nothing could be timed
     async with Worker(server.url) as worker:
         await worker.init("neighbour", timeout_ms=30_000)
         calm = asyncio.Event()
