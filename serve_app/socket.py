@@ -270,7 +270,7 @@ class SocketServer:
             sequence_number=number,
             stage=HERE,
             code=error.code,
-            error=error.message,
+            field=error.details.get("field"),  # not the message, which quotes what was sent
         )
         session = connection.session
         if session is not None and stream_id == session.settings.stream_id:

@@ -157,11 +157,11 @@ class DeepLService:
             try:
                 yield
             except deepl.exceptions.ConnectionException as error:
-                raise _unreached(error.__cause__) from error
+                raise _unreached(error.__cause__) from None  # Serve logs causes, and DeepL's words may quote the text
             except deepl.DeepLException as error:
-                raise _answered(error, exchange.retry_after) from error
-            except _UNREADABLE as error:
-                raise _no_answer("DeepL's answer can't be read") from error
+                raise _answered(error, exchange.retry_after) from None
+            except _UNREADABLE:
+                raise _no_answer("DeepL's answer can't be read") from None
 
 
 class ModelTypeRefused(Exception):
