@@ -16,7 +16,7 @@ from deployments.translation import TranslationOptions
 from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
-from serve_app.config import ConfigError, load_args, load_user_config, load_voices
+from serve_app.config import ConfigError, live_variables, load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
 from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
@@ -80,7 +80,7 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
     require(args, os.environ, _cluster_gpus())
     config = load_args(args, os.environ)
     voices = load_voices(config.voices)
-    overrides = {name: value for name, value in os.environ.items() if name.startswith("LIVEDUB_STREAMS__")}
+    overrides = live_variables(os.environ)
     load_user_config({}, overrides)
     level = config.log_level
     asr = serve.deployment(name="Asr")(AsrReplica).bind(
@@ -92,7 +92,7 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
         config.tts, voices=voices, limits=limits, decode_processes=config.decoding.processes, log_level=level
     )
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
-    return ingress.bind(asr, translation, tts, config.ingress, overrides, level)
+    return ingress.bind(asr, translation, tts, config.ingress, config.auth, config.doors, overrides, level)
 
 
 def _cluster_gpus() -> float | None:

@@ -18,6 +18,7 @@ from deployments.audio.timing import FitLimits
 from deployments.translation import TranslationOptions
 from deployments.tts import TtsOptions
 from deployments.tts.voices import VoiceBook
+from serve_app.doors import AuthOptions, DoorsOptions, LimitsConfig
 from serve_app.hosting import SocketLimits
 from serve_app.protocol import MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES
 from serve_app.stream.values import StreamLimits
@@ -116,6 +117,7 @@ class IngressUserConfig(_Section):
     """The Ingress's `user_config`: applied without a restart."""
 
     streams: StreamsConfig = StreamsConfig()
+    limits: LimitsConfig = LimitsConfig()
     draining: bool = False
     """Take no new stream, finish what is in flight, send workers elsewhere."""
 
@@ -129,6 +131,8 @@ class AppConfig(_Section):
     gpus: Literal["required", "awaited"] = "required"
     """Whether a cluster without any GPU is refused when an engine's device is cuda, or an autoscaler will bring one."""
     ingress: IngressConfig = IngressConfig()
+    auth: AuthOptions = AuthOptions()
+    doors: DoorsOptions = DoorsOptions()
     decoding: DecodingConfig = DecodingConfig()
     fit: FitConfig = FitConfig()
     asr: AsrOptions
@@ -147,10 +151,10 @@ class Setting:
 
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-_STREAMS = "streams"
+_LIVE = frozenset({"streams", "limits"})
 _WHOLE = ("log_level", "voices", "gpus")
-_SECTIONS = {*AppConfig.model_fields, _STREAMS} - {*_WHOLE}
-_SECRET_WORDS = ("key", "secret", "token", "password")
+_SECTIONS = {*AppConfig.model_fields, *_LIVE} - {*_WHOLE}
+_SECRET_WORDS = ("auth", "key", "secret", "token", "password")
 _SHOWN_CHARACTERS = 80
 _KEY_VARIABLES = {("translation", "deepl"): ("DEEPL_API_KEY", "DEEPL_AUTH_KEY")}
 """Section and engine to the variables that its `api_key` may come from; the first that is set counts."""
@@ -162,7 +166,7 @@ def load_args(args: Mapping[str, Any], environ: Mapping[str, str]) -> AppConfig:
     Raises:
         ConfigError: naming the field.
     """
-    merged, variables = _with_environment(args, environ, streams=False)
+    merged, variables = _with_environment(args, environ, live=False)
     return _validated(AppConfig, merged, variables)
 
 
@@ -172,8 +176,14 @@ def load_user_config(user_config: Mapping[str, Any], environ: Mapping[str, str])
     Raises:
         ConfigError: naming the field.
     """
-    merged, variables = _with_environment(user_config, environ, streams=True)
+    merged, variables = _with_environment(user_config, environ, live=True)
     return _validated(IngressUserConfig, merged, variables)
+
+
+def live_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those that win over `user_config` whenever it changes; the rest are read once."""
+    prefixes = tuple(f"{ENV_PREFIX}{section.upper()}{ENV_SEPARATOR}" for section in _LIVE)
+    return {name: value for name, value in environ.items() if name.startswith(prefixes)}
 
 
 def load_asr_user_config(user_config: Mapping[str, Any]) -> AsrUserConfig:
@@ -203,11 +213,11 @@ def load_voices(path: str) -> VoiceBook:
 def effective(args: Mapping[str, Any], user_config: Mapping[str, Any], environ: Mapping[str, str]) -> list[Setting]:
     """Every value in force and where it comes from; secrets are hidden."""
     settings: list[Setting] = []
-    for streams, given, config in (
+    for live, given, config in (
         (False, args, load_args(args, environ)),
         (True, user_config, load_user_config(user_config, environ)),
     ):
-        merged, variables = _with_environment(given, environ, streams=streams)
+        merged, variables = _with_environment(given, environ, live=live)
         for path, value in _leaves(config):
             origin = variables.get(path) or ("file" if _holds(merged, path) else "default")
             settings.append(Setting(".".join(path), value, origin))
@@ -215,11 +225,11 @@ def effective(args: Mapping[str, Any], user_config: Mapping[str, Any], environ: 
 
 
 def _with_environment(
-    given: Mapping[str, Any], environ: Mapping[str, str], *, streams: bool
+    given: Mapping[str, Any], environ: Mapping[str, str], *, live: bool
 ) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     """What is given with the environment over it, and the variables that took part, by the paths they set."""
-    merged = _overlaid(given, _environment(environ, streams=streams))
-    variables = {path: name for name, path in _variables(environ, streams=streams)}
+    merged = _overlaid(given, _environment(environ, live=live))
+    variables = {path: name for name, path in _variables(environ, live=live)}
     for (section, engine), names in _KEY_VARIABLES.items():
         path = (section, "api_key")
         name = next((name for name in names if environ.get(name)), None)
@@ -295,9 +305,9 @@ def _given(item: ErrorDetails, path: tuple[str, ...]) -> str:
     return f"; got {shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + '…'}"
 
 
-def _environment(environ: Mapping[str, str], *, streams: bool) -> dict[str, Any]:
+def _environment(environ: Mapping[str, str], *, live: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, path in _variables(environ, streams=streams):
+    for name, path in _variables(environ, live=live):
         place = values
         for part in path[:-1]:
             place = place.setdefault(part, {})
@@ -307,8 +317,8 @@ def _environment(environ: Mapping[str, str], *, streams: bool) -> dict[str, Any]
     return values
 
 
-def _variables(environ: Mapping[str, str], *, streams: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Variables that name a value, with its path. Those of `streams` belong to the user_config, all others to args.
+def _variables(environ: Mapping[str, str], *, live: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Variables that name a value, with its path. Live sections belong to the user_config, all others to args.
 
     A name without the separator may be anybody's (LIVEDUB_PORT, LIVEDUB_SERVER); with it, it must be a section's.
     """
@@ -317,12 +327,12 @@ def _variables(environ: Mapping[str, str], *, streams: bool) -> Iterator[tuple[s
             continue
         path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR))
         if len(path) == 1:
-            if path[0] in _WHOLE and not streams:
+            if path[0] in _WHOLE and not live:
                 yield name, path
         elif path[0] not in _SECTIONS:
             allowed = ", ".join(f"{ENV_PREFIX}{known.upper()}{ENV_SEPARATOR}…" for known in sorted(_SECTIONS))
             raise ConfigError(f"{name}: no section {path[0]!r}; allowed: {allowed}")
-        elif (path[0] == _STREAMS) == streams:
+        elif (path[0] in _LIVE) == live:
             yield name, path
 
 
@@ -356,7 +366,13 @@ def _leaves(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
         if isinstance(value, BaseModel):
             yield from _leaves(value, (*path, name))
         else:
-            yield (*path, name), str(value) if isinstance(value, SecretStr) else value
+            yield (*path, name), _shown(value)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    return str(value) if isinstance(value, SecretStr) else value
 
 
 def _holds(values: object, path: tuple[str, ...]) -> bool:
@@ -376,6 +392,7 @@ __all__ = [
     "Setting",
     "StreamsConfig",
     "effective",
+    "live_variables",
     "load_args",
     "load_asr_user_config",
     "load_user_config",

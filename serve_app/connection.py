@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from deployments.logs import get_logger
+from serve_app.doors import ANYONE, Guest
 from serve_app.hosting import LIMIT_REACHED, Closer
 from serve_app.protocol import FragmentProcessed, ServerEvent
 from serve_app.stream.session import Session
@@ -36,6 +37,7 @@ class Connection:
         flush: sends a mark behind all that was sent, at which a planned close takes effect.
         dismiss: ends the connection the Socket.IO way, after which a client stays away.
         retire: the connection has lasted as long as it may; its client is to be sent elsewhere.
+        guest: who was let in; None: anybody.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Connection:
         flush: Callable[[], Awaitable[None]],
         dismiss: Callable[[], Awaitable[None]],
         retire: Callable[[], None] = _nothing,
+        guest: Guest | None = None,
     ) -> None:
         self.sid = sid
         self.stream_id = stream_id
         self.worker_id = worker_id
+        self.guest = guest or Guest(ANYONE, "")
         self.session: Session | None = None
         self.opened_unix_s = 0.0
         """When the session opened."""

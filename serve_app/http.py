@@ -1,8 +1,9 @@
 """The HTTP routes beside the sockets: /health, /ready, /metrics. They work for GET from anywhere on the same port."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from serve_app.hosting import AsgiApp
@@ -15,9 +16,23 @@ Readiness = Callable[[], Awaitable[dict[str, str]]]
 """State by deployment: `ready`, or what it is waiting for."""
 
 
-def build_app(socket_app: AsgiApp, readiness: Readiness, metrics: Callable[[], Awaitable[str]]) -> FastAPI:
-    """The ASGI application of one ingress replica."""
+def build_app(
+    socket_app: AsgiApp,
+    readiness: Readiness,
+    metrics: Callable[[], Awaitable[str]],
+    origins: Sequence[str] | None = None,
+) -> FastAPI:
+    """The ASGI application of one ingress replica.
+
+    Args:
+        socket_app: answers the paths of the sockets.
+        readiness: asked for each `GET /ready`.
+        metrics: asked for each `GET /metrics`.
+        origins: whose pages may read the routes; None: no other page than one of this address.
+    """
     app = FastAPI(title="livedub", docs_url=None, redoc_url=None, openapi_url=None)
+    if origins is not None:
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["GET"])
 
     @app.get("/health")
     async def health() -> dict[str, str]:

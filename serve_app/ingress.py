@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Any, cast
 
 import httpx
@@ -16,6 +17,7 @@ from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsC
 from deployments.logs import configure_logs, get_logger
 from serve_app import pipeline
 from serve_app.config import IngressConfig, load_user_config
+from serve_app.doors import AuthOptions, Doors, DoorsOptions
 from serve_app.exposition import Exposition
 from serve_app.handles import HandleStages
 from serve_app.hosting import ClosableSockets
@@ -26,6 +28,7 @@ from serve_app.socket import SocketServer
 from serve_app.standing import Standing
 from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, Running, StreamSettings, Submit
+from serve_app.streams import Opening
 
 log = get_logger(__name__)
 MODELS = ("Asr", "Translation", "Tts")
@@ -46,6 +49,8 @@ class Ingress:
         translation: handle of the Translation deployment.
         tts: handle of the Tts deployment.
         config: of the Socket.IO server.
+        auth: who may connect.
+        doors: where callers may come from.
         overrides: environment variables that win over `user_config`.
         log_level: of this process.
     """
@@ -56,13 +61,19 @@ class Ingress:
         translation: DeploymentHandle[Any],
         tts: DeploymentHandle[Any],
         config: IngressConfig,
+        auth: AuthOptions,
+        doors: DoorsOptions,
         overrides: Mapping[str, str],
         log_level: str = "INFO",
     ) -> None:
         configure_logs(log_level)
         self._config = config
         self._overrides = overrides
-        self._limits = load_user_config({}, overrides).streams.limits()
+        live = load_user_config({}, overrides)
+        self._limits = live.streams.limits()
+        self._origins = doors.origins
+        self._doors = Doors(auth, doors)
+        self._doors.limits = live.limits
         stream_metrics = StreamMetrics(cast("Instruments", metrics))
         self._stages = HandleStages(asr, translation, tts, on_conviction=stream_metrics.quarantined)
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
@@ -82,6 +93,7 @@ class Ingress:
             lambda: self._limits,
             stream_metrics,
             self._tell_replicas,
+            doors=self._doors,
             ping_interval_s=config.ping_interval_s,
             ping_timeout_s=config.ping_timeout_s,
             max_fragment_bytes=config.max_fragment_bytes,
@@ -91,12 +103,13 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Ray Serve: what this replica answers."""
         sockets = ClosableSockets(self._sockets.app, self._config.limits())
-        return build_app(sockets, self._readiness, self._exposition.render)
+        return build_app(sockets, self._readiness, self._exposition.render, self._origins)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection."""
         live = load_user_config(user_config, self._overrides)
         self._limits = live.streams.limits()
+        self._doors.limits = live.limits
         self._sockets.apply_limits()
         self._start_watch()
         self._draining = live.draining
@@ -109,24 +122,32 @@ class Ingress:
             self._sockets.drain()
         self._sockets.draining = wanted
 
-    async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
-        """Called by the replica on which a stream has opened: a worker that restarted may have left it here."""
-        self._sockets.let_go(stream_id, session_id, opened_unix_s)
+    async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float, subject: str = "") -> bool:
+        """Called by the replica on which a stream has opened: a worker that restarted may have left it here.
 
-    def _tell_replicas(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
-        telling = asyncio.create_task(self._broadcast(stream_id, session_id, opened_unix_s))
+        Returns:
+            False when it stays here, because another subject opened it before.
+        """
+        return self._sockets.let_go(Opening(stream_id, session_id, opened_unix_s, subject))
+
+    def _tell_replicas(self, opening: Opening) -> None:
+        telling = asyncio.create_task(self._broadcast(opening))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-    async def _broadcast(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
+    async def _broadcast(self, opening: Opening) -> None:
         try:
             if self._replicas is None:
                 application = serve.get_replica_context().app_name
                 self._replicas = serve.get_deployment_handle("Ingress", app_name=application)
-            told = self._replicas.broadcast("let_go", stream_id, session_id, opened_unix_s)
-            await asyncio.wait_for(told.results_async(), BROADCAST_TIMEOUT_S)
+            told = self._replicas.broadcast("let_go", *astuple(opening))
+            answers = await asyncio.wait_for(told.results_async(), BROADCAST_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - the stream is open here whatever Ray raises
-            log.warning("replicas_not_told", stream_id=stream_id, error=f"{type(error).__name__}: {error}"[:500])
+            error_text = f"{type(error).__name__}: {error}"[:500]
+            log.warning("replicas_not_told", stream_id=opening.stream_id, error=error_text)
+            return
+        if not all(answers):
+            self._sockets.expel(opening)
 
     async def _dub(self, settings: StreamSettings, submit: Submit, running: Running) -> Outcome:
         abilities = await self._abilities()

@@ -10,6 +10,7 @@ from typing import Protocol
 from deployments.breaker import BreakerState
 from deployments.errors import Stage
 from deployments.retries import Outcome
+from serve_app.doors import Reason
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
 from serve_app.stream.values import Effect, Emit
 
@@ -106,6 +107,11 @@ class StreamMetrics:
             description="Contents refused from then on because replicas of the stage died on them.",
             tag_keys=("stage",),
         )
+        self._refused = make.Counter(
+            "sts_connections_refused_total",
+            description="Connections turned down for their token, their origin or a limit.",
+            tag_keys=("reason",),
+        )
         self._in_flight = make.Gauge(
             "sts_fragments_in_flight", description="Fragments between acceptance and result.", tag_keys=()
         )
@@ -120,6 +126,10 @@ class StreamMetrics:
     def quarantined(self, stage: Stage) -> None:
         """Count a content that made replicas of the stage die."""
         self._quarantined.inc(tags={"stage": stage.value})
+
+    def refused(self, reason: Reason) -> None:
+        """Count a connection that was turned down."""
+        self._refused.inc(tags={"reason": reason})
 
     def observe(self, effect: Effect) -> None:
         """Count what an effect tells; most tell nothing."""

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import socketio
+from engineio.packet import NOOP, Packet
 
 from deployments.logs import get_logger
-from serve_app.hosting import CLOSER_KEY, NORMAL_CLOSURE, PROTOCOL_ERROR, Closer
+from serve_app.hosting import CLOSER_KEY, LIMIT_REACHED, NORMAL_CLOSURE, PROTOCOL_ERROR, Closer
 from serve_app.protocol import MAX_MESSAGE_BYTES
 
 log = get_logger(__name__)
@@ -73,6 +74,8 @@ class _Gate:
         try:
             if await self._admits(eio_sid, closer, data):
                 await self._handle(eio_sid, data)
+                if isinstance(data, str) and data[:1] == CONNECT and not self._connected(eio_sid):
+                    await self._turn_away(eio_sid, closer)
         except BadPacketError as error:
             self._refuse(eio_sid, closer, str(error))
             return
@@ -85,6 +88,11 @@ class _Gate:
             closer.met()
         elif data[:1] == DISCONNECT and not self._connected(eio_sid):
             closer.close(NORMAL_CLOSURE, "")
+
+    async def _turn_away(self, eio_sid: str, closer: Closer) -> None:
+        """The connect handler refused: close behind the reason, which has been sent."""
+        closer.close_at_mark(LIMIT_REACHED, "connection refused")
+        await self._sio.eio.send_packet(eio_sid, Packet(NOOP))
 
     def _refuse(self, eio_sid: str, closer: Closer, reason: str) -> None:
         log.warning("packet_refused", eio_sid=eio_sid, reason=reason)

@@ -17,6 +17,7 @@ from engineio.packet import NOOP, Packet
 from deployments.contracts import AudioFormat, EncodedAudio
 from deployments.logs import get_logger
 from serve_app.connection import Connection
+from serve_app.doors import Caller, Doors, Refused
 from serve_app.hosting import CLOSER_KEY, Closer
 from serve_app.packets import socket_io_server
 from serve_app.protocol import (
@@ -38,7 +39,7 @@ from serve_app.protocol.wire import MAX_INTEGER
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
 from serve_app.stream.values import SERVICE_RESTART, Close, Emit, Fragment, StreamLimits
-from serve_app.streams import HERE, Dub, Observer, Streams, now_s
+from serve_app.streams import HERE, Dub, Observer, Opening, Streams, now_s
 
 log = get_logger(__name__)
 NANOSECONDS_PER_MS = 1_000_000
@@ -46,11 +47,10 @@ NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
 
 
-Opened = Callable[[str, str, float], None]
-"""Told a stream's id, its session and the Unix time in seconds when it opened here."""
+Opened = Callable[[Opening], None]
 
 
-def _nobody(stream_id: str, session_id: str, opened_unix_s: float) -> None:
+def _nobody(opening: Opening) -> None:
     """There is no other replica to tell."""
 
 
@@ -63,6 +63,7 @@ class SocketServer:
         limits: thresholds in force right now.
         observer: metrics.
         opened: told every stream that opens, so that other ingress replicas let go of it.
+        doors: who may connect; None: anybody.
         ping_interval_s: between two pings.
         ping_timeout_s: for the pong.
         max_fragment_bytes: largest decoded fragment.
@@ -76,6 +77,7 @@ class SocketServer:
         observer: Observer,
         opened: Opened = _nobody,
         *,
+        doors: Doors | None = None,
         ping_interval_s: float = 25,
         ping_timeout_s: float = 10,
         max_fragment_bytes: int = MAX_FRAGMENT_BYTES,
@@ -86,6 +88,8 @@ class SocketServer:
         self._max_fragment_bytes = max_fragment_bytes
         self._connections: dict[str, Connection] = {}
         self._streams = Streams(dub, observer)
+        self._observer = observer
+        self._doors = doors or Doors()
         self._disconnecting: asyncio.Future[None] | None = None
         self.draining = False
         self._sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
@@ -123,6 +127,14 @@ class SocketServer:
             await self._on_event("connect", sid, *data)
             return
         environ: dict[str, Any] = data[0]
+        peer, _ = environ["asgi.scope"].get("client") or ("", 0)
+        caller = Caller(peer, environ.get("HTTP_ORIGIN"), environ.get("HTTP_X_FORWARDED_FOR"))
+        try:
+            guest = self._doors.enter(caller, data[1] if len(data) > 1 else None, time.time())
+        except Refused as refused:
+            self._observer.refused(refused.reason)
+            log.warning("connection_refused", reason=refused.reason, code=refused.error.code, error=str(refused))
+            raise socketio.exceptions.ConnectionRefusedError(str(refused), refused.wire()) from None
 
         async def send(event: ServerEvent, binary: bool) -> None:
             await self._sio.emit(event.EVENT, event.to_wire(binary=binary), to=sid)
@@ -141,6 +153,7 @@ class SocketServer:
             flush=flush,
             dismiss=lambda: self._sio.disconnect(sid),
             retire=lambda: self._send_away(connection, "session maximum reached"),
+            guest=guest,
         )
         self._connections[sid] = connection
         closer.gone.add_done_callback(lambda _: self._lost(sid))
@@ -155,6 +168,7 @@ class SocketServer:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
+        self._doors.leave(connection.guest, time.time())
         session = connection.session
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=data[0] if data else None)
@@ -216,6 +230,9 @@ class SocketServer:
         if self._connections.get(connection.sid) is not connection:
             return
         self._check_draining()
+        guest = connection.guest
+        self._doors.check_stream(guest, init.stream_id, self._streams.beside(connection, init.stream_id), time.time())
+        self._streams.check_takeover(connection, init.stream_id)
         settings = negotiate(
             init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - now_s()
         )
@@ -223,7 +240,7 @@ class SocketServer:
         self._streams.register(connection, session)
         connection.stay()
         connection.opened_unix_s = time.time()
-        self._opened(settings.stream_id, settings.session_id, connection.opened_unix_s)
+        self._opened(Opening(settings.stream_id, settings.session_id, connection.opened_unix_s, guest.subject.digest))
         log.info(
             "stream_opened",
             stream_id=settings.stream_id,
@@ -240,13 +257,22 @@ class SocketServer:
             message = "this server is shutting down; reconnect and open the stream again"
             raise WireError(ErrorCode.SERVER_DRAINING, message)
 
-    def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
-        """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
-        self._streams.let_go(stream_id, session_id, opened_unix_s)
+    def let_go(self, opening: Opening) -> bool:
+        """A stream has opened on some ingress replica: an older one of its name here was left by its worker.
+
+        Returns:
+            False when the older one is another subject's, and stays.
+        """
+        return self._streams.let_go(opening)
+
+    def expel(self, opening: Opening) -> None:
+        """End a stream that opened here: another ingress replica keeps one that another subject opened before."""
+        self._streams.expel(opening)
 
     def _fragment(self, connection: Connection, data: FragmentData) -> None:
         session = _session(connection, data.stream_id)
         payload = data.audio.payload(self._max_fragment_bytes)
+        self._doors.weigh(connection.guest, len(payload), time.time())
         connection.binary = data.audio.data is not None
         pts_ns = data.metadata.pts_ns if data.metadata else None
         fragment = Fragment(

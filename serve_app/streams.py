@@ -5,15 +5,27 @@ Knows no event of the wire; `serve_app.socket` decides nothing and this module n
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from deployments.errors import InternalFault, Stage
 from deployments.logs import get_logger
 from serve_app.connection import Connection
-from serve_app.protocol import FragmentProcessed
+from serve_app.doors import Guest, Reason
+from serve_app.protocol import ErrorCode, FragmentProcessed, WireError, error_event
 from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Cancel, Close, Effect, Emit, Outcome, Running, StreamSettings, Submit
+from serve_app.stream.values import (
+    NORMAL_CLOSURE,
+    Cancel,
+    Close,
+    Effect,
+    Emit,
+    Outcome,
+    Running,
+    StreamSettings,
+    Submit,
+)
 
 log = get_logger(__name__)
 HERE = "ingress"
@@ -28,6 +40,20 @@ class Observer(Protocol):
 
     def load(self, streams: int, in_flight: int) -> None:
         """Streams open and fragments in flight on this ingress replica."""
+
+    def refused(self, reason: Reason) -> None:
+        """A connection was turned down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What other ingress replicas are told of a stream that opened here."""
+
+    stream_id: str
+    session_id: str
+    opened_unix_s: float
+    subject: str
+    """Digest of who opened it."""
 
 
 Dub = Callable[[StreamSettings, Submit, Running], Awaitable[Outcome]]
@@ -63,6 +89,20 @@ class Streams:
         """The connection that carries this stream; None when it isn't open here."""
         return self._carriers.get(stream_id)
 
+    def beside(self, connection: Connection, stream_id: str) -> list[Guest]:
+        """The guest of each stream that stays open when the connection opens this one."""
+        return [other.guest for name, other in self._carriers.items() if name != stream_id and other is not connection]
+
+    def check_takeover(self, connection: Connection, stream_id: str) -> None:
+        """Whether the connection may end a stream of this name that is open on another one.
+
+        Raises:
+            WireError: AUTH_FAILED when another subject opened it.
+        """
+        other = self._carriers.get(stream_id)
+        if other is not None and other.guest.subject.digest != connection.guest.subject.digest:
+            raise WireError(ErrorCode.AUTH_FAILED, _taken(stream_id))
+
     def live(self, connection: Connection) -> bool:
         """Whether the connection's stream is open."""
         session = connection.session
@@ -81,13 +121,31 @@ class Streams:
         self._carriers[stream_id] = connection
         self._turns[stream_id] = asyncio.Semaphore(session.settings.max_inflight)
 
-    def let_go(self, stream_id: str, session_id: str, opened_unix_s: float) -> None:
-        """A stream has opened on some ingress replica: an older one of its name here was left by its worker."""
-        other = self._carriers.get(stream_id)
+    def let_go(self, opening: Opening) -> bool:
+        """A stream has opened on some ingress replica: an older one of its name here was left by its worker.
+
+        Returns:
+            False when the older one is another subject's, and stays.
+        """
+        other = self._carriers.get(opening.stream_id)
         if other is not None and other.session is not None:
             own = (other.opened_unix_s, other.session.settings.session_id)
-            if own < (opened_unix_s, session_id):
-                self._replace(other, stream_id)
+            if own < (opening.opened_unix_s, opening.session_id):
+                if other.guest.subject.digest != opening.subject:
+                    return False
+                self._replace(other, opening.stream_id)
+        return True
+
+    def expel(self, opening: Opening) -> None:
+        """Another ingress replica keeps an older stream of this name, which another subject opened."""
+        connection = self._carriers.get(opening.stream_id)
+        session = connection.session if connection is not None else None
+        if connection is None or session is None or session.settings.session_id != opening.session_id:
+            return
+        log.warning("stream_expelled", stream_id=opening.stream_id, sid=connection.sid)
+        message = _taken(opening.stream_id)
+        told = error_event(ErrorCode.AUTH_FAILED, message, severity="fatal", stream_id=opening.stream_id)
+        self.perform(connection, [*session.disconnect(), Emit(told), Close(0, NORMAL_CLOSURE, message)])
 
     def forget(self, connection: Connection) -> None:
         """The connection's stream is over."""
@@ -156,6 +214,10 @@ class Streams:
 def now_s() -> float:
     """The event loop's clock: monotonic, in seconds."""
     return asyncio.get_running_loop().time()
+
+
+def _taken(stream_id: str) -> str:
+    return f"stream {stream_id!r} is open, and was opened with another key or token"
 
 
 def _log_result(result: FragmentProcessed) -> None:

@@ -13,6 +13,7 @@ from serve_app.doors.entry import (
     Caller,
     Doors,
     Guest,
+    Reason,
     Refused,
 )
 from serve_app.doors.options import (
@@ -32,6 +33,7 @@ __all__ = [
     "Guest",
     "LimitsConfig",
     "Rates",
+    "Reason",
     "Refused",
     "Subject",
 ]

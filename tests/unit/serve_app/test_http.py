@@ -71,3 +71,16 @@ async def test_nothing_else_is_there(client, path):
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_routes_are_for_reading(client, path):
     assert (await client.post(path)).status_code == 405
+
+
+@pytest.mark.parametrize(("origins", "allowed"), [(None, None), (("http://a.example",), "http://a.example")])
+async def test_pages_read_the_routes_only_where_their_origin_is_listed(origins, allowed):
+    async def nothing():
+        return {}
+
+    app = build_app(lambda *_: nothing(), nothing, nothing, origins)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://livedub") as client:
+        listed = await client.get("/health", headers={"Origin": "http://a.example"})
+        other = await client.get("/health", headers={"Origin": "http://b.example"})
+    assert listed.headers.get("access-control-allow-origin") == allowed
+    assert "access-control-allow-origin" not in other.headers

@@ -29,6 +29,7 @@ NAMES = {
     "sts_fragment_errors_total": ("Counter", ("stage", "error_code")),
     "sts_backpressure_events_total": ("Counter", ("severity",)),
     "sts_contents_quarantined_total": ("Counter", ("stage",)),
+    "sts_connections_refused_total": ("Counter", ("reason",)),
     "sts_fragments_in_flight": ("Gauge", ()),
     "sts_streams_active": ("Gauge", ()),
 }
@@ -105,7 +106,7 @@ def test_every_metric_has_its_name_kind_and_labels(registry, metrics):
 def test_no_label_can_grow_without_bound(registry, metrics):
     GpuMetrics(registry)
     labels = {label for made in registry.made.values() for label in made.tag_keys}
-    assert labels == {"status", "stage", "error_code", "severity", "gpu"}
+    assert labels == {"status", "stage", "error_code", "severity", "reason", "gpu"}
 
 
 def test_a_success_is_measured_stage_by_stage(registry, metrics):
@@ -124,6 +125,11 @@ def test_a_success_is_measured_stage_by_stage(registry, metrics):
 def test_a_quarantined_content_counts_for_its_stage(registry, metrics):
     metrics.quarantined(Stage.TTS)
     assert registry.values("sts_contents_quarantined_total") == [(1.0, {"stage": "tts"})]
+
+
+def test_a_refused_connection_counts_for_its_reason(registry, metrics):
+    metrics.refused("origin")
+    assert registry.values("sts_connections_refused_total") == [(1.0, {"reason": "origin"})]
 
 
 def test_a_partial_result_counts_with_its_status(registry, metrics):

@@ -20,6 +20,7 @@ from serve_app.http import build_app
 from serve_app.protocol import MAX_FRAGMENT_BYTES, ErrorCode, FragmentProcessed, WireError
 from serve_app.socket import SocketServer
 from serve_app.stream.values import Emit, Outcome, StreamLimits
+from serve_app.streams import Opening
 from tests.unit.serve_app.scripted import ABILITIES, M4A, OUTCOME, Counts, ScriptedDub, quick_limits, transcript
 
 TIMEOUT_S = 10.0
@@ -628,11 +629,11 @@ async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(work
     await worker.open()
     session = server.sockets._streams.carrier("radio").session.settings.session_id
     opened_unix_s = server.sockets._streams.carrier("radio").opened_unix_s
-    server.sockets.let_go("radio", session, opened_unix_s)
-    server.sockets.let_go("radio", "older", opened_unix_s - 1)
-    server.sockets.let_go("jazz", "newer", opened_unix_s + 1)
+    server.sockets.let_go(Opening("radio", session, opened_unix_s, ""))
+    server.sockets.let_go(Opening("radio", "older", opened_unix_s - 1, ""))
+    server.sockets.let_go(Opening("jazz", "newer", opened_unix_s + 1, ""))
     await worker.works(0)
-    server.sockets.let_go("radio", "newer", opened_unix_s + 1)
+    server.sockets.let_go(Opening("radio", "newer", opened_unix_s + 1, ""))
     assert (await worker.error())["code"] == "SESSION_REPLACED"
     assert await within(worker.disconnected.get()) == "server disconnect"
 
@@ -655,12 +656,10 @@ async def test_the_fragments_of_all_open_streams_are_counted_and_those_of_ended_
 
 async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
     told = []
-    server.sockets._opened = lambda *opened: told.append(opened)
+    server.sockets._opened = told.append
     await worker.open()
-    [(stream_id, session_id, opened_unix_s)] = told
     connection = server.sockets._streams.carrier("radio")
-    assert (stream_id, session_id) == ("radio", connection.session.settings.session_id)
-    assert opened_unix_s == connection.opened_unix_s
+    assert told == [Opening("radio", connection.session.settings.session_id, connection.opened_unix_s, "")]
 
 
 async def test_a_disconnect_cancels_the_pipelines(worker, server):
