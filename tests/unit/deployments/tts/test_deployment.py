@@ -266,7 +266,8 @@ async def test_logs_name_the_fragment_and_never_the_text():
         with pytest.raises(ModelFailed):
             await deployment.synthesize(failing)
         await deployment.fill(FillRequest(REF, 1000, PCM, 5000))
-    assert [line["event"] for line in lines] == ["synthesized", "synthesis_failed", "filled"]
+    told = [line for line in lines if line["log_level"] != "debug"]
+    assert [line["event"] for line in told] == ["synthesized", "synthesis_failed", "filled"]
     assert [line["fragment_id"] for line in lines] == ["fragment", "next", "fragment"]
     assert {line["stage"] for line in lines} == {"tts"}
     assert lines[0]["duration_ms"] == 1000
