@@ -268,8 +268,8 @@ async def test_logs_name_the_fragment_and_never_the_text():
         await deployment.fill(FillRequest(REF, 1000, PCM, 5000))
     told = [line for line in lines if line["log_level"] != "debug"]
     assert [line["event"] for line in told] == ["synthesized", "synthesis_failed", "filled"]
-    assert [line["fragment_id"] for line in lines] == ["fragment", "next", "fragment"]
-    assert {line["stage"] for line in lines} == {"tts"}
-    assert lines[0]["duration_ms"] == 1000
-    assert lines[1]["code"] == "MODEL_ERROR"
+    assert [line["fragment_id"] for line in told] == ["fragment", "next", "fragment"]
+    assert {line["stage"] for line in told} == {"tts"}
+    assert told[0]["duration_ms"] == 1000
+    assert told[1]["code"] == "MODEL_ERROR"
     assert UNSAID not in str(lines)
