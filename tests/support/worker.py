@@ -38,6 +38,7 @@ class Worker:
     url: str
     path: str = "/socket.io"
     headers: dict[str, str] = field(default_factory=dict)
+    auth: dict[str, str] | None = None
     reconnection: bool = False
     stream_id: str = ""
     events: list[Received] = field(default_factory=list)
@@ -53,7 +54,9 @@ class Worker:
         self.sio.on("disconnect", self._on_disconnect)
 
     async def __aenter__(self) -> Self:
-        await self.sio.connect(self.url, transports=["websocket"], socketio_path=self.path, headers=self.headers)
+        await self.sio.connect(
+            self.url, headers=self.headers, auth=self.auth, transports=["websocket"], socketio_path=self.path
+        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
