@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos hostile slow-clients simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos overload hostile slow-clients simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,9 @@ slow-clients: setup ## Let 20 clients never read; how far the service grows goes
 audit: setup ## Look for known vulnerabilities in the locked packages and for risky code; fails where it can't look.
 	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments client bench
 	@$(BIN)/python -m bench.audit
+
+overload: setup ## Send three times what the models can do, and a hog; goodput and fairness, figures in bench/results/.
+	@$(BIN)/python -m bench.overload
 
 clean: ## Remove everything that was made here, .venv included.
 	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
