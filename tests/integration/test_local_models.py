@@ -41,7 +41,7 @@ def rms(samples):
 
 
 async def test_a_worker_as_they_exist_dubs_50_fragments_without_a_failure(server):
-    """ADTS labelled m4a, 48 kHz stereo, voice default, no acks, hard cuts of real speech; 2 in flight, as a live pace has it."""
+    """ADTS labelled m4a, 48 kHz stereo, voice default, no acks, hard cuts of real speech, 2 in flight."""
     fragments = clips.adts_fragments(SHORT_MS)
     async with Worker(server.url) as worker:
         await worker.init("existing-worker", {"chunk_duration_ms": SHORT_MS})
