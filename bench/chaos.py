@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +30,7 @@ from rich.table import Table
 from bench.history import Rules, judge, save
 from bench.live_streams import LiveStream, Story, tally
 from bench.report import write
+from tests.support.processes import kill, replicas
 from tests.support.server import RunningServer, edited, start
 
 MODELS = ("Asr", "Translation", "Tts")
@@ -47,23 +47,6 @@ TOLERANCE_S = 1.0
 
 Trouble = Callable[[RunningServer, float, random.Random], Awaitable[list[str]]]
 """Disturbs a server for so many seconds; returns what it did."""
-
-
-def replicas(server: RunningServer, deployment: str) -> list[psutil.Process]:
-    """The processes of a deployment's replicas; Ray names them."""
-    found = []
-    for process in psutil.Process(server.process.pid).children(recursive=True):
-        try:
-            if f"ServeReplica:livedub:{deployment}" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def kill(process: psutil.Process) -> None:
-    """Like a crash: without a word."""
-    process.send_signal(signal.SIGKILL)
 
 
 async def kill_models(server: RunningServer, seconds: float, chance: random.Random) -> list[str]:
@@ -132,21 +115,22 @@ async def phase(
     violations = judge(story.records, replace(Rules(), tolerance_s=TOLERANCE_S))
     save(story.records, folder / f"{name}.jsonl")
     outage_p95_s = round(float(np.percentile(found.outages_s, 95)), 2) if found.outages_s else 0.0
+    enough = SUCCESS_TARGET * found.sent
     missed = [
         *(f"{word}: {count}" for word, count in (("lost", found.lost), ("duplicated", found.duplicated)) if count),
         *([f"reordered: {found.reordered}"] if found.reordered else []),
-        *([f"success at first {found.at_first / found.sent:.2%}"] if name == "models" and _below(found) else []),
-        *([f"success in the end {found.good / found.sent:.2%}"] if found.good < SUCCESS_TARGET * found.sent else []),
+        *(
+            [f"success at first {found.at_first / found.sent:.2%}"]
+            if name == "models" and found.at_first < enough
+            else []
+        ),
+        *([f"success in the end {found.good / found.sent:.2%}"] if found.good < enough else []),
         *([f"clients back after {outage_p95_s} s at p95"] if outage_p95_s > OUTAGE_TARGET_S else []),
         *([f"{len(violations)} violations: {violations[0]}"] if violations else []),
         *found.broken,
     ]
     figures = asdict(found) | {"outages_s": len(found.outages_s), "outage_p95_s": outage_p95_s}
     return {"disturbed": len(killed), **figures, "violations": len(violations), "missed": missed}
-
-
-def _below(found: Any) -> bool:
-    return bool(found.at_first < SUCCESS_TARGET * found.sent)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from bench.report import write
+from tests.support.processes import processes
 from tests.support.server import RunningServer, edited, start
 from tests.support.worker import Worker
 
@@ -42,7 +43,7 @@ HANDSHAKE_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 5.0
 SETTLE_S = 5.0
 SAMPLE_S = 0.2
-WATCHED = {"ingress": "ServeReplica:livedub:Ingress", "proxy": "ray::ProxyActor"}
+WATCHED = {"ingress": "ServeReplica:livedub:Ingress", "proxy": "ProxyActor"}
 REASON = "client_does_not_read"
 
 
@@ -138,12 +139,7 @@ class Memory:
     @classmethod
     def of(cls, server: RunningServer) -> "Memory":
         """Of a server's ingress and proxy."""
-        found: dict[str, psutil.Process] = {}
-        for process in psutil.Process(server.process.pid).children(recursive=True):
-            with suppress(psutil.Error):
-                line = " ".join(process.cmdline())
-                found |= {name: process for name, title in WATCHED.items() if title in line}
-        return cls(found)
+        return cls({name: process for name, title in WATCHED.items() for process in processes(server, title)})
 
     def resident(self) -> dict[str, int]:
         """Now."""

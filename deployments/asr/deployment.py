@@ -25,7 +25,6 @@ from deployments.contracts import (
 from deployments.errors import Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.running import RunningCalls
 from deployments.worker import WorkerThreads
 
 logger = get_logger(__name__)
@@ -92,10 +91,9 @@ class Asr:
         self._clock = clock
         self._decoders = Decoders(Stage.ASR, decode_processes)
         self._decoding = WorkerThreads(Stage.ASR, DECODE_THREADS + decode_processes)
-        self._threads = WorkerThreads(Stage.ASR, concurrency)
+        self._threads = WorkerThreads(Stage.ASR, concurrency, clock=clock)
         self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
-        self._running = RunningCalls(clock=clock)
         self._configured = False
         started_s = clock()
         self._decoders.start()
@@ -182,8 +180,7 @@ class Asr:
 
         def call() -> tuple[list[Recognition | StageError], int]:
             started_s = self._clock()
-            with self._running.one():
-                answers = self._engine.transcribe(utterances)
+            answers = self._engine.transcribe(utterances)
             return answers, self._ms_since(started_s)
 
         try:
@@ -208,4 +205,4 @@ class Asr:
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._health.check()
-        self._running.check()
+        self._threads.check()

@@ -8,7 +8,6 @@ import json
 import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from deployments.contracts import FragmentRef, Line, Voice
 from deployments.embedded import WeightsChanged
 from deployments.errors import InvalidText
 from deployments.tts.coqui import CoquiOptions
+from tests.support.trap import Trap
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("TTS", "torch", "torchaudio", "torchcodec")),
@@ -181,16 +181,6 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint, tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         build(tmp_path).load(VOICES)
     assert not (tmp_path / "sprung").exists()
-
-
-class Trap:
-    """Unpickling it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(

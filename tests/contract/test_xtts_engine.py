@@ -20,6 +20,7 @@ from deployments.errors import InvalidText
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
 from deployments.tts.xtts import PUBLISHED, XttsOptions
+from tests.support.trap import Trap
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("TTS", "torch", "torchaudio", "torchcodec")),
@@ -168,16 +169,6 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint, tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         build(tmp_path).load({"ana": ANA})
     assert not (tmp_path / "sprung").exists()
-
-
-class Trap:
-    """Unpickling it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.processes import logged, standing
 from tests.support import clips
+from tests.support.processes import logged, standing
 from tests.support.worker import Worker
 
 MS = 1000

@@ -1,17 +1,14 @@
 """A new configuration is rolled out while streams run: nothing is lost, doubled or out of order."""
 
 import asyncio
-import itertools
 
 import pytest
 import yaml
 
-from client import DubClient, Fragment, FragmentResult, StreamConfig
+from tests.support.streaming import Streaming
 from tests.support.worker import Worker
 
-CONFIG = StreamConfig(target_language="es", format="pcm_s16le", sample_rate_hz=16_000)
 STREAMS = 3
-PACE_S = 0.1
 CHANGE = {
     "args.asr.delay_ms": 300,
     "deployments.Ingress.num_replicas": 2,
@@ -34,33 +31,6 @@ def change(server, **fields: object) -> None:
     server.config.write_text(yaml.safe_dump(schema), encoding="utf-8")
 
 
-class Streaming:
-    """One DubClient that sends until told to stop; afterwards, what came of it."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self.client = DubClient(url, config=CONFIG, stream_id=name)
-        self.stop = asyncio.Event()
-        self.sent: list[str] = []
-        self.results: list[FragmentResult] = []
-
-    async def run(self) -> None:
-        async with self.client:
-            reading = asyncio.create_task(self._read())
-            for number in itertools.count():
-                fragment_id = f"{self.client.stream_id}-{number}"
-                audio = number.to_bytes(2, "little") * 3200
-                await self.client.send(Fragment(audio, "pcm_s16le", 16_000, 1, 200, fragment_id=fragment_id))
-                self.sent.append(fragment_id)
-                if self.stop.is_set():
-                    break
-                await asyncio.sleep(PACE_S)
-            self.summary = await self.client.end()
-            await reading
-
-    async def _read(self) -> None:
-        self.results += [result async for result in self.client.results()]
-
-
 async def test_two_rolling_updates_lose_double_and_reorder_nothing(server):
     streams = [Streaming(server.url, f"rollout-{number}") for number in range(STREAMS)]
     async with asyncio.timeout(300), asyncio.TaskGroup() as running:
@@ -77,9 +47,7 @@ async def test_two_rolling_updates_lose_double_and_reorder_nothing(server):
 
     assert "livedub: error" not in server.logged()
     for stream in streams:
-        assert [result.fragment_id for result in stream.results] == stream.sent
-        assert [result.sequence_number for result in stream.results] == list(range(len(stream.sent)))
-        assert {result.status for result in stream.results} == {"success"}
+        stream.assert_nothing_was_lost()
         assert stream.summary.total_fragments == len(stream.sent), "what was finished before is not computed again"
 
 
@@ -93,8 +61,7 @@ async def test_a_live_change_of_thresholds_drops_nobody(server):
         ready = await other.init("after-the-change")
         stream.stop.set()
     assert stream.client.reconnects == 0
-    assert [result.fragment_id for result in stream.results] == stream.sent
-    assert {result.status for result in stream.results} == {"success"}
+    stream.assert_nothing_was_lost()
     assert ready["max_inflight"] == 2
 
 

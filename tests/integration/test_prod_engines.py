@@ -178,9 +178,13 @@ async def _deploy(user_config: dict[str, int], folder: Path) -> None:
 
 
 async def _logged(server: RunningServer, *words: str) -> None:
-    async with asyncio.timeout(30):
-        while not any(all(word in line for word in words) for line in server.logged().splitlines()):
-            await asyncio.sleep(0.25)
+    """A deploy builds the application in a new process first, which takes a busy machine a while."""
+    try:
+        async with asyncio.timeout(120):
+            while not any(all(word in line for word in words) for line in server.logged().splitlines()):
+                await asyncio.sleep(0.25)
+    except TimeoutError:
+        pytest.fail(f"no line has {words}:\n{server.logged()[-4000:]}")
 
 
 async def test_batching_changes_live_and_a_wrong_value_changes_nothing(serve, audio: bytes, tmp_path: Path) -> None:
@@ -196,6 +200,7 @@ async def test_batching_changes_live_and_a_wrong_value_changes_nothing(serve, au
                 await worker.send(number, audio, audio__duration_ms=MS)
                 number += 1
                 await worker.wait_results(number - 2)
+                await asyncio.sleep(0.1)
             return number
 
         talking = asyncio.create_task(talk())

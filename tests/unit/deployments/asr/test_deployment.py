@@ -139,7 +139,7 @@ async def test_requests_and_answers_cross_processes() -> None:
 
 
 async def test_elapsed_time_is_whole_milliseconds_of_decoding_and_recognising_without_the_wait_between() -> None:
-    ticks = iter([0.0, 0.25, 1.0, 1.1237, 7.0, 7.0, 7.5])
+    ticks = iter([0.0, 0.25, 1.0, 1.1237, 2.0, 2.0, 2.0, 7.0, 7.5])
     transcript = await Asr(FakeAsrOptions().build(), clock=lambda: next(ticks)).transcribe(request())
 
     assert transcript.elapsed_ms == 624
