@@ -67,10 +67,15 @@ packages:
 packages-test:
 	$(call install_packages,$(APT_TEST))
 
-lock: setup ## Resolve requirements/dev.lock anew from pyproject.toml.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+lock: setup ## Resolve all of requirements/ anew from pyproject.toml; the images' locks keep to dev.lock and coqui.txt.
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --extra local --extra prod --extra dev pyproject.toml -o requirements/dev.lock
+	@$(COMPILE) --upgrade --extra local --extra prod --extra dev pyproject.toml -o requirements/dev.lock
+	@$(COMPILE) --upgrade --extra local --extra prod -c requirements/dev.lock pyproject.toml -o requirements/local.lock
+	@$(COMPILE) --upgrade --extra prod --extra coqui --extra cuda -c requirements/dev.lock -c requirements/coqui.txt \
+		pyproject.toml -o requirements/prod.lock
+	@echo 'setuptools>=80' | $(COMPILE) --upgrade - -o requirements/build.lock
 
 schema: setup ## Write the protocol's JSON Schema to docs/.
 	@$(BIN)/livedub schema > docs/protocol.schema.json
