@@ -4,6 +4,7 @@ Socket.IO's own server closes a connection over a packet that it can't read or t
 python-socketio logs a traceback and goes on waiting. The same app serves the service and its conformance tests.
 """
 
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ import socketio
 from engineio.packet import NOOP, Packet
 
 from deployments.logs import get_logger
-from serve_app.hosting import CLOSER_KEY, LIMIT_REACHED, NORMAL_CLOSURE, PROTOCOL_ERROR, Closer
+from serve_app.hosting import CLOSER_KEY, LIMIT_REACHED, PROTOCOL_ERROR, Closer
 from serve_app.protocol import MAX_MESSAGE_BYTES
 
 log = get_logger(__name__)
@@ -35,7 +36,8 @@ def socket_io_server(*, ping_interval_s: float, ping_timeout_s: float) -> socket
     sio = socketio.AsyncServer(
         async_mode="asgi",
         transports=["websocket"],
-        ping_interval=ping_interval_s,
+        # Clients are told full seconds, rounded down. With this grace it is the next full one, and none gives up early.
+        ping_interval=(ping_interval_s, math.ceil(ping_interval_s) - ping_interval_s),
         ping_timeout=ping_timeout_s,
         max_http_buffer_size=MAX_MESSAGE_BYTES + FRAMING_BYTES,
         http_compression=False,
@@ -87,7 +89,7 @@ class _Gate:
         if data[:1] == CONNECT and self._connected(eio_sid):
             closer.met()
         elif data[:1] == DISCONNECT and not self._connected(eio_sid):
-            closer.close(NORMAL_CLOSURE, "")
+            closer.expect("CONNECT")
 
     async def _turn_away(self, eio_sid: str, closer: Closer) -> None:
         """The connect handler refused: close behind the reason, which has been sent."""

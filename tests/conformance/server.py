@@ -1,5 +1,13 @@
-"""The conformance app: echoes on `/` and `/custom`, on the service's own hosting code."""
+"""The conformance app: echoes on `/` and `/custom`, on the service's own hosting code.
 
+`python -m tests.conformance.server` serves it for the public suite (test-suite/ of socketio/socket.io-protocol). All of
+the suite's WebSocket tests pass with `PING_INTERVAL = 1000` in its source; at its own 300 the handshake's test fails,
+because python-engineio tells clients whole seconds. Those that expect a close pass with `--ping-interval-s 60
+--ping-timeout-s 60 --connect-timeout-s 1` too, so that no unanswered ping is what closes. Its tests of long-polling and
+of upgrades don't apply.
+"""
+
+import argparse
 import asyncio
 import socket as sockets
 from collections.abc import AsyncIterator
@@ -14,6 +22,8 @@ from serve_app.packets import socket_io_server
 
 NAMESPACES = ("/", "/custom")
 STOP_TIMEOUT_S = 10.0
+SUITE_MAX_PAYLOAD_BYTES = 1_000_000
+"""What the public suite expects to be told."""
 
 
 def conformance_app(
@@ -59,3 +69,24 @@ async def serving(app: Any, sio: socketio.AsyncServer) -> AsyncIterator[int]:
         await asyncio.wait_for(running, STOP_TIMEOUT_S)
         listener.close()
         await sio.shutdown()
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument("--ping-interval-s", type=float, default=1.0)
+    parser.add_argument("--ping-timeout-s", type=float, default=0.2)
+    parser.add_argument("--connect-timeout-s", type=float, default=5.0)
+    options = parser.parse_args()
+    sio, app = conformance_app(
+        ping_interval_s=options.ping_interval_s,
+        ping_timeout_s=options.ping_timeout_s,
+        limits=SocketLimits(connect_timeout_s=options.connect_timeout_s),
+    )
+    sio.eio.max_http_buffer_size = SUITE_MAX_PAYLOAD_BYTES
+    uvicorn.run(app, host="localhost", port=options.port, log_level="warning", lifespan="off", ws="auto")
+
+
+if __name__ == "__main__":
+    main()

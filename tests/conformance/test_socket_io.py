@@ -1,7 +1,7 @@
 """Socket.IO v5 over Engine.IO v4, WebSocket only: raw frames in, raw frames out.
 
 The heartbeat is slower than every limit here, so that nothing passes because a ping went unanswered; the tests of the
-heartbeat itself use a fast one.
+heartbeat itself use a fast one. `server.py` tells how to run the public suite beside these.
 """
 
 import asyncio
@@ -73,6 +73,14 @@ async def test_the_handshake_tells_the_session_and_offers_no_upgrade(port):
         assert frame[0] == "0"
         assert opened.keys() == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
         assert (opened["upgrades"], opened["pingInterval"], opened["pingTimeout"]) == ([], 60_000, 60_000)
+
+
+@pytest.mark.parametrize(("interval_s", "told_ms"), [(0.3, 1000), (2.3, 3000), (25.0, 25_000)])
+async def test_no_client_is_told_to_expect_pings_sooner_than_they_come(interval_s, told_ms):
+    sio, app = conformance_app(ping_interval_s=interval_s, ping_timeout_s=0.2, limits=SocketLimits())
+    async with serving(app, sio) as port, connect(port) as socket:
+        opened = json.loads(str(await read(socket))[1:])
+        assert (opened["pingInterval"], opened["pingTimeout"]) == (told_ms, 200)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +163,26 @@ async def test_a_binary_event_with_an_id_is_acknowledged_in_binary(port):
         assert [await read(socket), await read(socket)] == [b"\x01\x02\x03", b"\x04\x05\x06"]
 
 
-async def test_a_disconnect_from_the_last_namespace_ends_the_connection(port):
-    async with connect(port) as socket:
+async def test_a_connection_without_a_namespace_stays_open_for_the_next_one():
+    sio, app = conformance_app(**FAST, limits=SocketLimits())
+    async with serving(app, sio) as port, connect(port) as socket:
         await joined(socket)
         await socket.send("41")
-        assert (await closed(socket))[0] == 1000
+        assert await asyncio.wait_for(socket.recv(), TIMEOUT_S) == "2"
+        await socket.send("3")
+        await socket.send("40")
+        assert str(await read(socket)).startswith('40{"sid"')
+        assert await read(socket) == '42["auth",{}]'
+        await socket.send('42["message"]')
+        assert await read(socket) == '42["message-back"]'
+
+
+async def test_a_connection_that_stays_without_a_namespace_is_closed():
+    sio, app = conformance_app(**SLOW, limits=SocketLimits(connect_timeout_s=0.2))
+    async with serving(app, sio) as port, connect(port) as socket:
+        await joined(socket)
+        await socket.send("41")
+        assert await closed(socket) == (1008, "no CONNECT within 0.2 s")
 
 
 async def test_a_disconnect_from_one_namespace_leaves_the_others(port):
