@@ -15,6 +15,7 @@ from typing import TypeVar
 from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
 from deployments.logs import get_logger
 from deployments.running import WEDGED_AFTER_S, RunningCalls
+from deployments.workload import Workload
 
 T = TypeVar("T")
 
@@ -38,13 +39,14 @@ class WorkerThreads:
         clock: Callable[[], float] = time.monotonic,
         wedged_after_s: float = WEDGED_AFTER_S,
     ) -> None:
+        self.workload = Workload(slots, clock)
         self._stage = stage
         self._clock = clock
         self._running = RunningCalls(wedged_after_s, clock)
         self._pool = ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"livedub-{stage}")
 
-    async def run(self, work: Callable[[], T], budget_ms: int) -> T:
-        """Run `work` in a thread.
+    async def run(self, work: Callable[[], T], budget_ms: int, n_fragments: int = 1) -> T:
+        """Run `work`, which computes so many fragments, in a thread.
 
         Raises:
             DeadlineExceeded: no slot came free within `budget_ms`; nothing was started.
@@ -56,7 +58,7 @@ class WorkerThreads:
             if self._clock() >= start_by:
                 raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
             try:
-                with self._running.one() as n_computing:
+                with self.workload.one(n_fragments), self._running.one() as n_computing:
                     log.debug("computing", n_computing=n_computing)
                     return work()
             except StageError:

@@ -32,6 +32,10 @@ class AsrReplica(Asr):
         super().__init__(options.build(), options.concurrency, **settings)
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Ray Serve: what `autoscaling` decides by."""
+        return self._threads.workload.read()
+
 
 class TranslationReplica(Translation):
     """Translation as Serve builds it: makes its engine, counts its calls to outside services."""
@@ -42,6 +46,10 @@ class TranslationReplica(Translation):
             engine.observe(ServiceMetrics(cast("Instruments", metrics)))
         super().__init__(engine, options.concurrency, **settings)
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Ray Serve: what `autoscaling` decides by."""
+        return self._threads.workload.read()
+
 
 class TtsReplica(Tts):
     """Tts as Serve builds it: makes its engine, watches its GPUs."""
@@ -49,6 +57,10 @@ class TtsReplica(Tts):
     def __init__(self, options: TtsOptions, **settings: Any) -> None:
         super().__init__(options.build(), concurrency=options.concurrency, **settings)
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Ray Serve: what `autoscaling` decides by."""
+        return self._speaking.workload.read()
 
 
 class Refused(ConfigError, RayServeException):

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import yaml
 
+from deployments.scaling import scaling_options
 from serve_app.config import ConfigError, load_args, load_asr_user_config, load_user_config, load_voices
 from serve_app.gpus import count_gpus
 from serve_app.preflight import require
@@ -35,6 +36,8 @@ RAY_DEFAULTS = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
 }
 """Settings of Ray that hold unless the environment says otherwise."""
+POLICY = "serve_app.autoscaling:FragmentPolicy"
+"""The scaling policy of model deployments, as a file names it."""
 Tell = Callable[[str], None]
 
 
@@ -109,6 +112,27 @@ def _check_shape(application: object) -> None:
     for index, deployment in enumerate(deployments):
         if not isinstance(deployment.get("user_config") or {}, dict):
             raise ConfigError(f"applications.0.deployments.{index}.user_config: needs an object")
+        _check_scaling(deployment.get("autoscaling_config"), f"applications.0.deployments.{index}.autoscaling_config")
+
+
+def _check_scaling(scaling: object, place: str) -> None:
+    """Our own policy, if it is named: Serve looks at its options only in the controller, where nobody sees why."""
+    policy = scaling.get("policy") if isinstance(scaling, dict) else None
+    if policy is None:
+        return
+    if not isinstance(policy, dict):
+        raise ConfigError(f"{place}.policy: needs an object with policy_function; got {policy!r}")
+    name, given = policy.get("policy_function"), policy.get("policy_kwargs") or {}
+    if isinstance(name, str) and name.startswith("serve_app.") and name != POLICY:
+        raise ConfigError(f"{place}.policy.policy_function: there is only {POLICY}; got {name!r}")
+    if name != POLICY:
+        return
+    if not isinstance(given, dict):
+        raise ConfigError(f"{place}.policy.policy_kwargs: needs an object; got {given!r}")
+    try:
+        scaling_options(given)
+    except ValueError as error:
+        raise ConfigError(f"{place}.policy.policy_kwargs.{error}") from None
 
 
 def args_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +186,22 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
         tell("stopped before it was ready")
     finally:
         server.stop()
+
+
+def deploy(schema: dict[str, Any]) -> None:
+    """Give a configuration to the Ray Serve that this process is connected to.
+
+    Raises:
+        LaunchError: there is none.
+        ValueError: Serve refuses the configuration.
+    """
+    from ray.serve.context import _get_global_client  # noqa: PLC0415 - as `serve run` itself does it
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+
+    client = _get_global_client()
+    if client is None:
+        raise LaunchError("Ray Serve is not running")
+    client.deploy_apps(ServeDeploySchema.model_validate(schema))
 
 
 class Stopped(Exception):
@@ -225,7 +265,7 @@ class _Server:
         )
         _listen_to_signals(self._stop, self._reload)  # again: Ray has put handlers of its own there, which exit at once
         serve.start(http_options=self._schema["http_options"])
-        self._deploy(self._schema)
+        deploy(self._schema)
         self._wait_until_running(started_s)
         self._up = True
         self._wait_until_ready(started_s)
@@ -249,7 +289,7 @@ class _Server:
         started_s = time.monotonic()
         schema = {**schema, "http_options": self._schema["http_options"]}
         try:
-            self._deploy(schema)
+            deploy(schema)
             self._schema = schema
             self._wait_until_running(started_s)
         except LaunchError as error:
@@ -272,15 +312,6 @@ class _Server:
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
         self._tell("stopped")
-
-    def _deploy(self, schema: dict[str, Any]) -> None:
-        from ray.serve.context import _get_global_client  # noqa: PLC0415 - as `serve run` itself does it
-        from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
-
-        client = _get_global_client()
-        if client is None:
-            raise LaunchError("Ray Serve is not running")
-        client.deploy_apps(ServeDeploySchema.model_validate(schema))
 
     def _wait_until_running(self, started_s: float) -> None:
         from ray import serve  # noqa: PLC0415
@@ -319,7 +350,7 @@ class _Server:
         time.sleep(POLL_S)
 
     def _drain(self) -> None:
-        self._deploy(draining(self._schema))
+        deploy(draining(self._schema))
         give_up_s = time.monotonic() + self._options.drain_timeout_s
         quiet = 0
         while quiet < 2 and time.monotonic() < give_up_s:  # noqa: PLR2004 - metrics are up to a second late

@@ -184,7 +184,7 @@ class Asr:
             return answers, self._ms_since(started_s)
 
         try:
-            answers, elapsed_ms = await self._threads.run(call, _ANY_BUDGET_MS)
+            answers, elapsed_ms = await self._threads.run(call, _ANY_BUDGET_MS, len(utterances))
         except StageError as error:
             self._health.failed(error)
             raise

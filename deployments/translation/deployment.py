@@ -93,7 +93,7 @@ class Translation:
     async def _run(self, batch: Sequence[_Arrived]) -> Sequence[contracts.Translation | StageError]:
         """Translate several texts in one thread, each within what is left of its budget then."""
         longest_ms = max(arrived.request.budget_ms for arrived in batch)
-        return await self._threads.run(lambda: self._translate(batch), longest_ms)
+        return await self._threads.run(lambda: self._translate(batch), longest_ms, len(batch))
 
     def _translate(self, batch: Sequence[_Arrived]) -> list[contracts.Translation | StageError]:
         started_s = self._clock()

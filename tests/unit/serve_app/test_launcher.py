@@ -10,6 +10,7 @@ import yaml
 from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
 from serve_app.launcher import (
+    POLICY,
     LaunchError,
     LaunchOptions,
     Stopped,
@@ -28,6 +29,11 @@ FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"
 def schema(user_config: dict | None = None, **args: object) -> dict:
     deployments = [{"name": "Asr"}, {"name": "Ingress", "user_config": user_config}]
     return {"applications": [{"name": "livedub", "args": FAKES | args, "deployments": deployments}]}
+
+
+def scaled(policy: object) -> dict:
+    deployments = [{"name": "Tts", "autoscaling_config": {"policy": policy}}]
+    return {"applications": [{"name": "livedub", "args": FAKES, "deployments": deployments}]}
 
 
 @pytest.fixture
@@ -55,6 +61,11 @@ def test_every_shipped_file_is_read_whole(path):
     assert read_config(path) == yaml.safe_load(path.read_text())
 
 
+@pytest.mark.parametrize("policy", [{"policy_function": POLICY}, {"policy_function": "elsewhere:any"}])
+def test_a_policy_with_options_that_hold_and_anothers_policy_are_taken(policy, written):
+    assert read_config(written(scaled(policy))) == scaled(policy)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -69,6 +80,14 @@ def test_every_shipped_file_is_read_whole(path):
         ({"applications": [{"args": FAKES, "deployments": {"Ingress": {}}}]}, "applications.0.deployments"),
         ({"applications": [{"args": FAKES, "deployments": ["Ingress"]}]}, "applications.0.deployments"),
         ({"applications": [{"args": FAKES, "deployments": [{"user_config": 3}]}]}, "deployments.0.user_config"),
+        (scaled("fast"), "autoscaling_config.policy: needs an object with policy_function; got 'fast'"),
+        (scaled({"policy_function": "serve_app.autoscaling:Policy"}), f"there is only {POLICY}; got 'serve_app.auto"),
+        (scaled({"policy_function": POLICY, "policy_kwargs": [1]}), r"policy_kwargs: needs an object; got \[1\]"),
+        (scaled({"policy_function": POLICY, "policy_kwargs": {"target": 1}}), "target: no such option; allowed: tar"),
+        (
+            scaled({"policy_function": POLICY, "policy_kwargs": {"target_ms": 5}}),
+            "0.autoscaling_config.*target_ms: .*5",
+        ),
         ({"applications": [{}]}, "asr: Field required"),
         (schema(asr={"engine": "fake", "modle": 1}), "asr.modle"),
         (schema(voices="/none.json"), "/none.json can't be read"),
@@ -218,7 +237,7 @@ def running(written, monkeypatch):
     http = {"host": "127.0.0.1", "port": 1}
     server = launcher._Server({**schema(), "http_options": http}, options, told.append, stop, reload)
     deployed: list[dict] = []
-    monkeypatch.setattr(server, "_deploy", deployed.append)
+    monkeypatch.setattr(launcher, "deploy", deployed.append)
     monkeypatch.setattr(server, "_wait_until_running", lambda _: stop.set())
     return server, deployed, told
 
@@ -256,7 +275,7 @@ def test_what_serve_refuses_is_told_and_changes_nothing(running, monkeypatch):
     def refuse(_: dict) -> None:
         raise ValueError("deployments.0.num_replicas: no number")
 
-    monkeypatch.setattr(server, "_deploy", refuse)
+    monkeypatch.setattr(launcher, "deploy", refuse)
     server._roll_out()
 
     assert server._schema is before
