@@ -20,7 +20,7 @@ from serve_app.metrics import PREFIX
 
 log = get_logger(__name__)
 RAY_PREFIX = "ray_"
-LABELS = ("status", "stage", "error_code", "severity", "service", "outcome", "gpu", "le")
+LABELS = ("status", "stage", "error_code", "severity", "service", "outcome", "reason", "gpu", "le")
 """What is kept; Ray's own labels (node, worker, replica, session) are summed away."""
 LARGEST = ("sts_gpu_utilization_percent", "sts_gpu_memory_used_bytes", "sts_breaker_state")
 """Several replicas may report the same GPU or service: the largest value counts."""

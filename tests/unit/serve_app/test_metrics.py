@@ -9,6 +9,7 @@ import pytest
 from deployments.breaker import BreakerState
 from deployments.errors import DurationMismatch, InvalidAudio, Stage
 from deployments.retries import Outcome as CallOutcome
+from serve_app.exposition import LABELS
 from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import ErrorCode, error_event
 from serve_app.stream.backpressure import Level
@@ -103,10 +104,12 @@ def test_every_metric_has_its_name_kind_and_labels(registry, metrics):
     assert {name: (made.kind, made.tag_keys) for name, made in registry.made.items()} == NAMES
 
 
-def test_no_label_can_grow_without_bound(registry, metrics):
+def test_no_label_can_grow_without_bound_and_none_is_lost_on_the_way_to_the_scrape(registry, metrics):
     GpuMetrics(registry)
+    ServiceMetrics(registry)
     labels = {label for made in registry.made.values() for label in made.tag_keys}
-    assert labels == {"status", "stage", "error_code", "severity", "reason", "gpu"}
+    assert labels == {"status", "stage", "error_code", "severity", "reason", "gpu", "service", "outcome"}
+    assert labels < set(LABELS)
 
 
 def test_a_success_is_measured_stage_by_stage(registry, metrics):
