@@ -68,7 +68,7 @@ class Connection:
         self._dismiss = dismiss
         self._ending: asyncio.Future[None] | None = None
         self._outbox: asyncio.Queue[tuple[ServerEvent | Close, int]] = asyncio.Queue()
-        self._writer = asyncio.create_task(self._write(), name=f"writer {sid}")
+        self._writer: asyncio.Task[None] | None = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._planned: Close | None = None
@@ -127,7 +127,10 @@ class Connection:
             self._end = None
 
     async def abandon(self) -> None:
-        """The connection is gone: stop everything that works for it."""
+        """The connection is gone: stop everything that works for it, and let go of all that it holds.
+
+        Python's collector may come to a cycle of large results only after hours, so none may be left behind.
+        """
         self.stay()
         self.tick_at(None, _nothing)
         self._idle.cancel()
@@ -135,9 +138,13 @@ class Connection:
             self._retirement.cancel()
         for ticket in list(self._pipelines):
             self.cancel(ticket)
-        self._writer.cancel()
-        if asyncio.current_task() is not self._writer:  # Engine.IO finds out that a client is gone when it sends
-            await asyncio.wait([self._writer])
+        self.session = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()
+            if asyncio.current_task() is not writer:  # Engine.IO finds out that a client is gone when it sends
+                await asyncio.wait([writer])
+        self._outbox = asyncio.Queue()
 
     async def _write(self) -> None:
         while True:

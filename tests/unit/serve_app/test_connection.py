@@ -1,6 +1,8 @@
 """A connection's outbox, pipelines and timers."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from structlog.testing import capture_logs
@@ -252,6 +254,7 @@ async def test_abandon_stops_everything():
 async def test_a_writer_that_finds_the_client_gone_can_abandon_its_own_connection():
     """Engine.IO notices a missing pong while it sends, and tells of the disconnect from in there."""
     line = Line()
+    writer = line.connection._writer
     outcome = asyncio.get_running_loop().create_future()
 
     async def send(event, binary):
@@ -265,8 +268,28 @@ async def test_a_writer_that_finds_the_client_gone_can_abandon_its_own_connectio
     line.connection._send = send
     line.connection.post(told(0))
     assert await within(outcome) is None
-    await asyncio.wait([line.connection._writer], timeout=TIMEOUT_S)
-    assert line.connection._writer.cancelled()
+    await asyncio.wait([writer], timeout=TIMEOUT_S)
+    assert writer.cancelled()
+
+
+class Held:
+    """Stands for what a connection holds."""
+
+    in_flight = 0
+
+
+async def test_what_an_abandoned_connection_held_is_free_without_the_collector():
+    gc.disable()
+    try:
+        line = Line()
+        line.connection.session = Held()
+        session = weakref.ref(line.connection.session)
+        line.connection.post(told(0))
+        await turns()
+        await line.connection.abandon()
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 @pytest.fixture
