@@ -35,6 +35,7 @@ from deployments.errors import (
     QueueFull,
     Stage,
     StageError,
+    SynthesisFailed,
     WorkerCrashed,
 )
 from deployments.logs import about, get_logger
@@ -49,6 +50,7 @@ router.py`, `route_and_send_request`), so no try is spent on a replica that is d
 """
 
 
+_TWICE = "twice; it is refused for now"
 R = TypeVar("R", TranscribeRequest, TranslateRequest, SynthesizeRequest, FillRequest)
 
 
@@ -220,6 +222,10 @@ def _audio_parts(audio: EncodedAudio | None) -> tuple[str | bytes, ...]:
 
 
 def _refusal(stage: Stage, request: object) -> StageError:
-    of_audio = isinstance(request, TranscribeRequest | FillRequest)
-    kind = InvalidAudio if of_audio else InvalidText
-    return kind(stage, f"replicas died {'on this audio' if of_audio else 'on this text'} twice; it is refused for now")
+    match request:
+        case TranscribeRequest():
+            return InvalidAudio(stage, f"replicas died on this audio {_TWICE}")
+        case FillRequest():
+            return SynthesisFailed(stage, f"replicas died on what fills this fragment {_TWICE}")
+        case _:
+            return InvalidText(stage, f"replicas died on this text {_TWICE}")

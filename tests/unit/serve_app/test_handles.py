@@ -27,9 +27,11 @@ from deployments.errors import (
     QueueFull,
     RateLimitExceeded,
     Stage,
+    SynthesisFailed,
     WorkerCrashed,
 )
 from serve_app.handles import HandleStages
+from serve_app.protocol import ERROR_TABLE, ErrorCode
 from tests.unit.serve_app.scripted import M4A, SPEECH, TRANSLATION, transcript
 
 REF = FragmentRef("radio", "f-0", 0)
@@ -221,7 +223,7 @@ async def test_a_deployment_that_does_not_answer_is_given_up_and_not_left_waitin
     assert handle.responses[0].cancelled
 
 
-REFUSALS = {"transcribe": InvalidAudio, "translate": InvalidText, "synthesize": InvalidText, "fill": InvalidAudio}
+REFUSALS = {"transcribe": InvalidAudio, "translate": InvalidText, "synthesize": InvalidText, "fill": SynthesisFailed}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -236,6 +238,7 @@ async def test_content_that_killed_two_replicas_is_refused_from_then_on(call):
         await getattr(stages, call)(again)
 
     assert (refused.value.stage, refused.value.retryable) == (STAGES[call], False)
+    assert STAGES[call] in ERROR_TABLE[ErrorCode(refused.value.code)].stages
     assert len(handle.called) == 2
     assert convicted == [STAGES[call]]
     assert [entry["log_level"] for entry in logged if entry["event"] == "content_quarantined"] == ["error"]
