@@ -19,6 +19,7 @@ from deployments.tts.deployment import Tts
 from serve_app.config import ConfigError, live_variables, load_args, load_user_config, load_voices
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
+from serve_app.lasting import lasting
 from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
 from serve_app.preflight import require
 
@@ -43,7 +44,7 @@ class TranslationReplica(Translation):
     def __init__(self, options: TranslationOptions, **settings: Any) -> None:
         engine = options.build()
         if isinstance(engine, Observable):
-            engine.observe(ServiceMetrics(cast("Instruments", metrics)))
+            engine.observe(ServiceMetrics(lasting(cast("Instruments", metrics))))
         super().__init__(engine, options.concurrency, **settings)
 
     def record_autoscaling_stats(self) -> dict[str, float]:

@@ -20,10 +20,16 @@ from serve_app.metrics import PREFIX
 
 log = get_logger(__name__)
 RAY_PREFIX = "ray_"
-LABELS = ("status", "stage", "error_code", "severity", "service", "outcome", "reason", "gpu", "le")
+LABELS = (
+    *("status", "stage", "error_code", "severity", "service", "outcome", "reason"),
+    *("deployment", "state", "model", "gpu", "le"),
+)
 """What is kept; Ray's own labels (node, worker, replica, session) are summed away."""
-LARGEST = ("sts_gpu_utilization_percent", "sts_gpu_memory_used_bytes", "sts_breaker_state")
-"""Several replicas may report the same GPU or service: the largest value counts."""
+LARGEST = (
+    *("sts_gpu_utilization_percent", "sts_gpu_memory_used_bytes", "sts_gpu_memory_total_bytes"),
+    *("sts_breaker_state", "sts_model_info", "sts_replicas", "sts_replicas_wanted"),
+)
+"""Several replicas may report the same GPU, service, model or deployment: the largest value counts."""
 NODE_TIMEOUT_S = 3.0
 MAX_NODES_AT_ONCE = 16
 

@@ -8,12 +8,13 @@ import pynvml
 from deployments.logs import get_logger
 
 log = get_logger(__name__)
-PERIOD_S = 5.0
-PERIODS_A_LOG_LINE = 12
+PERIOD_S = 1.0
+"""Ray's exporter forgets what was not set for two report intervals, at the least 2 s."""
+PERIODS_A_LOG_LINE = 60
 MIB = 1024 * 1024
 
-Sample = Callable[[str, float, int], None]
-"""Takes a GPU's UUID, its utilization in percent and its memory in use in bytes."""
+Sample = Callable[[str, float, int, int], None]
+"""Takes a GPU's UUID, its utilization in percent, its memory in use and all of it, in bytes."""
 
 
 def count_gpus() -> int:
@@ -26,7 +27,7 @@ def count_gpus() -> int:
 
 
 def watch_gpus(sample: Sample) -> threading.Event | None:
-    """Report all GPUs of this node every 5 s until the returned event is set; None without NVIDIA's library or GPU."""
+    """Report all GPUs of this node each second until the returned event is set; None without library or GPU."""
     try:
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
@@ -47,11 +48,12 @@ def _watch(sample: Sample, count: int, stop: threading.Event) -> None:
                 device = pynvml.nvmlDeviceGetHandleByIndex(index)
                 uuid = str(pynvml.nvmlDeviceGetUUID(device))
                 utilization = float(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
-                used_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(device).used)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(device)
+                used_bytes, total_bytes = int(memory.used), int(memory.total)
             except pynvml.NVMLError as error:
                 log.warning("gpu_unreadable", gpu=index, error=str(error))
                 continue
-            sample(uuid, utilization, used_bytes)
+            sample(uuid, utilization, used_bytes, total_bytes)
             if periods % PERIODS_A_LOG_LINE == 0:
                 log.info("gpu", gpu=uuid, utilization_percent=utilization, memory_used_mib=used_bytes // MIB)
         periods += 1

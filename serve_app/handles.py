@@ -7,8 +7,8 @@ cancelling the await alone would let it run on. Content that makes replicas die 
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -63,6 +63,7 @@ class HandleStages:
         tts: handle of the Tts deployment.
         clock: seconds, monotonic.
         on_conviction: told the stage whenever content is found to make replicas die.
+        on_load: told how many fragments a stage has been given and not answered, whenever that changes.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class HandleStages:
         tts: DeploymentHandle[Any],
         clock: Callable[[], float] = time.monotonic,
         on_conviction: Callable[[Stage], None] = lambda _: None,
+        on_load: Callable[[Stage, int], None] = lambda _stage, _fragments: None,
     ) -> None:
         # By value: for messages of this size three to five times faster than through the object store.
         self._asr = asr.options(_by_reference=False)
@@ -79,6 +81,8 @@ class HandleStages:
         self._tts = tts.options(_by_reference=False)
         self._clock = clock
         self._on_conviction = on_conviction
+        self._on_load = on_load
+        self._load = dict.fromkeys(Stage, 0)
         self._quarantine = Quarantine(clock)
         self._one_suspect = {stage: asyncio.Lock() for stage in Stage}
 
@@ -112,6 +116,20 @@ class HandleStages:
         return await asyncio.wait_for(_once(handle.capabilities), timeout_s)
 
     async def _call(self, stage: Stage, method: Any, request: R) -> Any:
+        with self._counted(stage):
+            return await self._tried(stage, method, request)
+
+    @contextmanager
+    def _counted(self, stage: Stage) -> Iterator[None]:
+        self._load[stage] += 1
+        self._on_load(stage, self._load[stage])
+        try:
+            yield
+        finally:
+            self._load[stage] -= 1
+            self._on_load(stage, self._load[stage])
+
+    async def _tried(self, stage: Stage, method: Any, request: R) -> Any:
         start_by = self._clock() + request.budget_ms / 1000
         for attempt in range(CRASH_RETRIES + 1):
             try:

@@ -14,6 +14,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsCapabilities
+from deployments.errors import Stage
 from deployments.logs import configure_logs, get_logger
 from serve_app import pipeline
 from serve_app.config import IngressConfig, load_user_config
@@ -22,10 +23,11 @@ from serve_app.exposition import Exposition
 from serve_app.handles import HandleStages
 from serve_app.hosting import ClosableSockets
 from serve_app.http import build_app
-from serve_app.metrics import Instruments, StreamMetrics
+from serve_app.lasting import lasting
+from serve_app.metrics import Instruments, ReplicaMetrics, StreamMetrics
 from serve_app.protocol import ErrorCode, WireError
 from serve_app.socket import SocketServer
-from serve_app.standing import Standing
+from serve_app.standing import Standing, census
 from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, Running, StreamSettings, Submit
 from serve_app.streams import Opening
@@ -74,8 +76,12 @@ class Ingress:
         self._origins = doors.origins
         self._doors = Doors(auth, doors)
         self._doors.limits = live.limits
-        stream_metrics = StreamMetrics(cast("Instruments", metrics))
-        self._stages = HandleStages(asr, translation, tts, on_conviction=stream_metrics.quarantined)
+        instruments = lasting(cast("Instruments", metrics))
+        self._metrics = StreamMetrics(instruments)
+        self._replica_metrics = ReplicaMetrics(instruments)
+        self._stages = HandleStages(
+            asr, translation, tts, on_conviction=self._metrics.quarantined, on_load=self._metrics.in_stage
+        )
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
         self._capabilities: dict[str, Any] = {}
         self._known = asyncio.Event()
@@ -91,7 +97,7 @@ class Ingress:
             self._dub,
             self._abilities,
             lambda: self._limits,
-            stream_metrics,
+            self._metrics,
             self._tell_replicas,
             doors=self._doors,
             ping_interval_s=config.ping_interval_s,
@@ -198,7 +204,10 @@ class Ingress:
         standing = Standing(own.app_name, own.deployment, own.replica_tag)
         while not self._stopping:
             try:
-                self._stopping = standing.read(await asyncio.wait_for(_details(), STANDING_TIMEOUT_S))
+                details = await asyncio.wait_for(_details(), STANDING_TIMEOUT_S)
+                self._stopping = standing.read(details)
+                for deployment, found in census(details, own.app_name).items():
+                    self._replica_metrics.counted(deployment, found.states, found.wanted)
             except Exception as error:  # noqa: BLE001 - a controller that restarts must not end streams
                 log.warning("controller_unavailable", error=f"{type(error).__name__}: {error}"[:500])
             if not self._stopping:
@@ -215,6 +224,7 @@ class Ingress:
         try:
             self._capabilities[name] = await self._stages.abilities(name, self._config.stage_timeout_s)
             self._states[name] = "ready"
+            self._metrics.model(Stage(name.lower()), self._capabilities[name].model)
         except TimeoutError:
             self._states[name] = "does not answer"
         except Exception as error:  # noqa: BLE001 - whatever Ray raises while replicas come and go

@@ -1,7 +1,8 @@
 """Every metric of the service: what it is called, what it counts and when.
 
 Instruments are Ray's, so they reach Ray's own exporter on every node; `serve_app.exposition` gathers them into one
-`GET /metrics`. Labels are bounded: stage, code, status, severity, GPU. Never a stream, a worker or a voice.
+`GET /metrics`. Labels are bounded: stage, code, status, severity, model, deployment, GPU and the like. Never a stream,
+a worker or a voice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from deployments.errors import Stage
 from deployments.retries import Outcome
 from serve_app.doors import Reason
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
+from serve_app.stream.admission import START
 from serve_app.stream.values import Effect, Emit
 
 PREFIX = "sts_"
@@ -116,12 +118,41 @@ class StreamMetrics:
             "sts_fragments_in_flight", description="Fragments between acceptance and result.", tag_keys=()
         )
         self._streams = make.Gauge("sts_streams_active", description="Streams that are open.", tag_keys=())
-        self.load(0, 0)
+        self._limit = make.Gauge(
+            "sts_admission_limit",
+            description="Fragments in flight above which some are refused, as learnt from how late results were.",
+            tag_keys=(),
+        )
+        self._in_stage = make.Gauge(
+            "sts_stage_fragments",
+            description="Fragments that a stage's replicas have been given: running or waiting there.",
+            tag_keys=("stage",),
+        )
+        self._model = make.Gauge(
+            "sts_model_info", description="1 for the model that a stage runs.", tag_keys=("stage", "model")
+        )
+        self._models: dict[Stage, str] = {}
+        self.load(0, 0, START)
+        for stage in Stage:
+            self.in_stage(stage, 0)
 
-    def load(self, streams: int, in_flight: int) -> None:
-        """Streams open and fragments in flight on this replica."""
+    def load(self, streams: int, in_flight: int, limit: float) -> None:
+        """Streams open, fragments in flight and the limit of these on this replica."""
         self._streams.set(streams)
         self._in_flight.set(in_flight)
+        self._limit.set(limit)
+
+    def in_stage(self, stage: Stage, fragments: int) -> None:
+        """Fragments of this ingress replica that a stage has been given and not answered."""
+        self._in_stage.set(fragments, tags={"stage": stage.value})
+
+    def model(self, stage: Stage, model: str) -> None:
+        """The model that a stage runs now."""
+        before = self._models.get(stage)
+        if before not in (None, model):
+            self._model.set(0, tags={"stage": stage.value, "model": str(before)})
+        self._models[stage] = model
+        self._model.set(1, tags={"stage": stage.value, "model": model})
 
     def quarantined(self, stage: Stage) -> None:
         """Count a content that made replicas of the stage die."""
@@ -173,11 +204,35 @@ class GpuMetrics:
         self._memory = make.Gauge(
             "sts_gpu_memory_used_bytes", description="Memory of the GPU in use by all processes.", tag_keys=("gpu",)
         )
+        self._total = make.Gauge("sts_gpu_memory_total_bytes", description="Memory of the GPU.", tag_keys=("gpu",))
 
-    def sample(self, gpu: str, utilization_percent: float, memory_used_bytes: int) -> None:
+    def sample(self, gpu: str, utilization_percent: float, memory_used_bytes: int, memory_total_bytes: int) -> None:
         """One reading of one GPU, named by its UUID."""
         self._utilization.set(utilization_percent, tags={"gpu": gpu})
         self._memory.set(memory_used_bytes, tags={"gpu": gpu})
+        self._total.set(memory_total_bytes, tags={"gpu": gpu})
+
+
+class ReplicaMetrics:
+    """Serve's replicas by deployment; each ingress replica tells all of them."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._replicas = make.Gauge(
+            "sts_replicas",
+            description="Replicas of a deployment that are starting, running or stopping.",
+            tag_keys=("deployment", "state"),
+        )
+        self._wanted = make.Gauge(
+            "sts_replicas_wanted",
+            description="Replicas that a deployment should have, by its configuration or its autoscaling.",
+            tag_keys=("deployment",),
+        )
+
+    def counted(self, deployment: str, states: Mapping[str, int], wanted: int) -> None:
+        """What Serve's controller says of one deployment."""
+        for state, count in states.items():
+            self._replicas.set(count, tags={"deployment": deployment, "state": state})
+        self._wanted.set(wanted, tags={"deployment": deployment})
 
 
 class ServiceMetrics:

@@ -1,14 +1,50 @@
-"""Whether Serve still wants a replica: judges what Serve's controller lists. PURE.
+"""What Serve's controller lists of replicas: how many there are, and whether Serve still wants a certain one. PURE.
 
 Serve tells nobody that a replica is being stopped. It takes the replica out of its routers, waits until all requests
 have ended, and kills what is left after the grace period. An open WebSocket is a request that doesn't end by itself.
 """
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 STOPPING = "STOPPING"
 MISSING_LIMIT = 3
 """Lists in a row that lack a replica before it counts as let go."""
+
+STATES = {
+    "STARTING": "starting",
+    "UPDATING": "starting",
+    "RECOVERING": "starting",
+    "RUNNING": "running",
+    "PENDING_MIGRATION": "running",
+    "STOPPING": "stopping",
+}
+"""Serve's states of a replica and what operators are told; one that is to be moved still answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The replicas of one deployment."""
+
+    states: dict[str, int]
+    """Each of `starting`, `running` and `stopping`."""
+    wanted: int
+
+
+def census(details: dict[str, Any], application: str) -> dict[str, Census]:
+    """The replicas by deployment, by `details` in the form of Serve's `ServeInstanceDetails`.
+
+    A controller that has just restarted may know none.
+    """
+    found = {}
+    deployments = ((details.get("applications") or {}).get(application) or {}).get("deployments") or {}
+    for name, deployment in deployments.items():
+        replicas = deployment.get("replicas") or []
+        states = Counter(STATES.get(str(replica["state"]).rpartition(".")[2]) for replica in replicas)
+        told = {state: states[state] for state in dict.fromkeys(STATES.values())}
+        found[name] = Census(told, int(deployment.get("target_num_replicas") or 0))
+    return found
 
 
 class Standing:

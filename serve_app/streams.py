@@ -38,8 +38,8 @@ class Observer(Protocol):
     def observe(self, effect: Effect) -> None:
         """An effect was performed."""
 
-    def load(self, streams: int, in_flight: int) -> None:
-        """Streams open and fragments in flight on this ingress replica."""
+    def load(self, streams: int, in_flight: int, limit: float) -> None:
+        """Streams open, fragments in flight and the limit of these on this ingress replica."""
 
     def refused(self, reason: Reason) -> None:
         """A connection was turned down."""
@@ -180,7 +180,7 @@ class Streams:
             if self.live(connection):
                 self._count(session)
         self.admission.load(len(self._carriers), self._in_flight)
-        self._observer.load(len(self._carriers), self._in_flight)
+        self._observer.load(len(self._carriers), self._in_flight, self.admission.limit)
 
     def _count(self, session: Session) -> None:
         stream_id, count = session.settings.stream_id, session.in_flight

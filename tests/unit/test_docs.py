@@ -33,7 +33,7 @@ from deployments.contracts import (
 from serve_app.config import AppConfig, IngressUserConfig, load_args
 from serve_app.hosting import ClosableSockets
 from serve_app.http import build_app
-from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
+from serve_app.metrics import GpuMetrics, ReplicaMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import (
     CLIENT_EVENTS,
     ERROR_TABLE,
@@ -236,6 +236,7 @@ def test_the_readme_names_every_metric():
     StreamMetrics(Names())
     ServiceMetrics(Names())
     GpuMetrics(Names())
+    ReplicaMetrics(Names())
     assert set(made) == set(re.findall(r"`(sts_\w+)`", text_of("README.md")))
 
 
@@ -307,7 +308,7 @@ class Observer:
     def observe(self, effect) -> None:
         """Nothing is counted."""
 
-    def load(self, streams, in_flight) -> None:
+    def load(self, streams, in_flight, limit) -> None:
         """Nothing is counted."""
 
     def refused(self, reason) -> None:

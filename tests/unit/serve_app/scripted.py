@@ -89,13 +89,14 @@ class Counts:
         self.effects: list[Effect] = []
         self.streams = 0
         self.in_flight = 0
+        self.limit = 0.0
         self.refusals: list[str] = []
 
     def observe(self, effect: Effect) -> None:
         self.effects.append(effect)
 
-    def load(self, streams: int, in_flight: int) -> None:
-        self.streams, self.in_flight = streams, in_flight
+    def load(self, streams: int, in_flight: int, limit: float) -> None:
+        self.streams, self.in_flight, self.limit = streams, in_flight, limit
 
     def refused(self, reason: str) -> None:
         self.refusals.append(reason)

@@ -46,7 +46,7 @@ class Library:
         return SimpleNamespace(gpu=50 + device)
 
     def nvmlDeviceGetMemoryInfo(self, device: int) -> SimpleNamespace:
-        return SimpleNamespace(used=2**30)
+        return SimpleNamespace(used=2**30, total=2**34)
 
 
 @pytest.mark.parametrize("library", [Library(there=False), Library(0)], ids=["no library", "no GPU"])
@@ -63,7 +63,7 @@ def test_every_gpu_is_told_at_once_and_again_each_period(monkeypatch):
     assert stop is not None
     samples = [told.get(timeout=TIMEOUT_S) for _ in range(2 * gpus.PERIODS_A_LOG_LINE)]
     stop.set()
-    assert samples[:4] == [("GPU-0", 50.0, 2**30), ("GPU-1", 51.0, 2**30)] * 2
+    assert samples[:4] == [("GPU-0", 50.0, 2**30, 2**34), ("GPU-1", 51.0, 2**30, 2**34)] * 2
 
 
 def test_a_gpu_that_cannot_be_read_does_not_hide_the_others(monkeypatch):

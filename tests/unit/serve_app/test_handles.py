@@ -330,3 +330,17 @@ async def test_a_suspect_waits_no_longer_than_its_deadline_and_others_do_not_wai
     for end in replicas.ends[4:]:
         end.set_result(transcript())
     assert await first == await bystander == transcript()
+
+
+async def test_fragments_in_a_stage_are_told_until_they_have_left_it_however_that_goes():
+    told: list[tuple[Stage, int]] = []
+    handle = Handle(None, ModelFailed(Stage.ASR, "no"), None)
+    stages = HandleStages(handle, handle, handle, on_load=lambda stage, fragments: told.append((stage, fragments)))
+    waiting = asyncio.create_task(stages.transcribe(TRANSCRIBE))
+    await asyncio.sleep(0)
+    with pytest.raises(ModelFailed):
+        await stages.transcribe(TRANSCRIBE)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    assert told == [(Stage.ASR, 1), (Stage.ASR, 2), (Stage.ASR, 1), (Stage.ASR, 0)]

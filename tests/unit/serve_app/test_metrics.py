@@ -10,7 +10,7 @@ from deployments.breaker import BreakerState
 from deployments.errors import DurationMismatch, InvalidAudio, Stage
 from deployments.retries import Outcome as CallOutcome
 from serve_app.exposition import LABELS
-from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
+from serve_app.metrics import GpuMetrics, ReplicaMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import ErrorCode, error_event
 from serve_app.stream.backpressure import Level
 from serve_app.stream.notices import pressure, queued
@@ -33,6 +33,9 @@ NAMES = {
     "sts_connections_refused_total": ("Counter", ("reason",)),
     "sts_fragments_in_flight": ("Gauge", ()),
     "sts_streams_active": ("Gauge", ()),
+    "sts_admission_limit": ("Gauge", ()),
+    "sts_stage_fragments": ("Gauge", ("stage",)),
+    "sts_model_info": ("Gauge", ("stage", "model")),
 }
 
 
@@ -107,8 +110,12 @@ def test_every_metric_has_its_name_kind_and_labels(registry, metrics):
 def test_no_label_can_grow_without_bound_and_none_is_lost_on_the_way_to_the_scrape(registry, metrics):
     GpuMetrics(registry)
     ServiceMetrics(registry)
+    ReplicaMetrics(registry)
     labels = {label for made in registry.made.values() for label in made.tag_keys}
-    assert labels == {"status", "stage", "error_code", "severity", "reason", "gpu", "service", "outcome"}
+    assert labels == {
+        *("status", "stage", "error_code", "severity", "reason", "gpu"),
+        *("service", "outcome", "deployment", "state", "model"),
+    }
     assert labels < set(LABELS)
 
 
@@ -173,9 +180,34 @@ def test_backpressure_counts_by_severity(registry, metrics):
 
 
 def test_load_replaces_and_starts_at_nothing(registry, metrics):
-    metrics.load(2, 5)
+    metrics.load(2, 5, 100.5)
     assert registry.values("sts_streams_active") == [(0, {}), (2, {})]
     assert registry.values("sts_fragments_in_flight") == [(0, {}), (5, {})]
+    assert registry.values("sts_admission_limit")[-1] == (100.5, {})
+
+
+def test_fragments_in_a_stage_start_at_nothing_and_are_told_by_stage(registry, metrics):
+    metrics.in_stage(Stage.TTS, 3)
+    assert registry.values("sts_stage_fragments") == [
+        *((0, {"stage": stage.value}) for stage in Stage),
+        (3, {"stage": "tts"}),
+    ]
+
+
+def test_a_stage_runs_one_model_at_a_time(registry, metrics):
+    for model in ("small", "small", "medium"):
+        metrics.model(Stage.ASR, model)
+    small, medium = {"stage": "asr", "model": "small"}, {"stage": "asr", "model": "medium"}
+    assert registry.values("sts_model_info") == [(1, small), (1, small), (0, small), (1, medium)]
+
+
+def test_replicas_are_told_by_deployment_and_state(registry):
+    ReplicaMetrics(registry).counted("Tts", {"running": 2, "stopping": 1}, 3)
+    assert registry.values("sts_replicas") == [
+        (2, {"deployment": "Tts", "state": "running"}),
+        (1, {"deployment": "Tts", "state": "stopping"}),
+    ]
+    assert registry.values("sts_replicas_wanted") == [(3, {"deployment": "Tts"})]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +229,10 @@ def test_a_kept_result_that_is_sent_again_is_counted_once(registry, metrics):
 
 
 def test_gpus_are_told_by_their_uuid(registry):
-    GpuMetrics(registry).sample("GPU-1", 75.0, 1024)
+    GpuMetrics(registry).sample("GPU-1", 75.0, 1024, 4096)
     assert registry.values("sts_gpu_utilization_percent") == [(75.0, {"gpu": "GPU-1"})]
     assert registry.values("sts_gpu_memory_used_bytes") == [(1024, {"gpu": "GPU-1"})]
+    assert registry.values("sts_gpu_memory_total_bytes") == [(4096, {"gpu": "GPU-1"})]
 
 
 def test_calls_to_services_and_their_breaker_are_told_by_service(registry):

@@ -1,8 +1,9 @@
 """A replica learns from the controller's lists that it is being stopped."""
 
 import pytest
+from ray.serve._private.common import ReplicaState
 
-from serve_app.standing import MISSING_LIMIT, Standing
+from serve_app.standing import MISSING_LIMIT, Census, Standing, census
 
 
 def listed(**states: str) -> dict:
@@ -42,3 +43,25 @@ def test_a_controller_that_knows_nothing_ends_nothing(standing, details):
 def test_a_replica_is_never_taken_back(standing):
     standing.read(listed(own="STOPPING"))
     assert standing.read(listed(own="RUNNING"))
+
+
+def test_a_census_counts_replicas_by_what_they_do():
+    details = listed(a="RUNNING", b="ReplicaState.RUNNING", c="STOPPING", d="RECOVERING", e="STARTING")
+    details["applications"]["livedub"]["deployments"]["Ingress"]["target_num_replicas"] = 4
+    details["applications"]["livedub"]["deployments"]["Tts"] = {"target_num_replicas": 2}
+    assert census(details, "livedub") == {
+        "Ingress": Census({"starting": 2, "running": 2, "stopping": 1}, 4),
+        "Tts": Census({"starting": 0, "running": 0, "stopping": 0}, 2),
+    }
+
+
+@pytest.mark.parametrize("state", list(ReplicaState))
+def test_every_state_that_serve_knows_has_its_place_in_a_census(state):
+    """But for a replica that is gone."""
+    found = census(listed(own=state), "livedub")["Ingress"]
+    assert sum(found.states.values()) == (0 if state is ReplicaState.STOPPED else 1)
+
+
+@pytest.mark.parametrize("details", [{}, {"applications": {}}, {"applications": {"other": {}}}])
+def test_a_controller_that_knows_nothing_counts_nothing(details):
+    assert census(details, "livedub") == {}
