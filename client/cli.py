@@ -67,7 +67,10 @@ def dub(
         list[str] | None, typer.Option(help="A name, term or topic to expect. May be given several times.")
     ] = None,
     server: Annotated[
-        str, typer.Option(envvar="LIVEDUB_SERVER", help="URL of the livedub server.")
+        str,
+        typer.Option(
+            envvar="LIVEDUB_SERVER", help="URL of the livedub server; several with commas between, tried in turn."
+        ),
     ] = "http://127.0.0.1:8000",
     token: Annotated[
         str | None, typer.Option(envvar="LIVEDUB_TOKEN", help="API key or JWT, if the server wants one.")
@@ -129,7 +132,7 @@ def dub(
             domain_hints=hint or None,
         )
         client = DubClient(
-            server,
+            server.split(","),
             config=config,
             max_inflight=max_inflight,
             timeout_ms=timeout_ms or (LIVE_TIMEOUT_MS if realtime else FILE_TIMEOUT_MS),

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -40,7 +40,8 @@ class DubClient:
     sends without reading is stopped at 32 unread results.
 
     Args:
-        url: http(s)://host:port of the server.
+        url: http(s)://host:port of the server; or several, of the nodes of a cluster. The first one that works is kept
+            until it fails, then the next one is tried.
         config: languages, voice and audio format.
         stream_id: the stream's name; made up when missing.
         worker_id: the sender's name, for the server's logs.
@@ -56,7 +57,7 @@ class DubClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         config: StreamConfig,
         stream_id: str | None = None,
@@ -83,7 +84,10 @@ class DubClient:
         self._flow = Flow(
             retry_delays_s=self._patience.retry_delays_s, answer_timeout_s=self._patience.answer_s(timeout_ms)
         )
-        self._link = Link(url, token, self._patience, self._on_event, self._on_lost)
+        urls = [url] if isinstance(url, str) else url
+        if not urls:
+            raise ValueError("DubClient needs the URL of a server")
+        self._link = Link(urls, token, self._patience, self._on_event, self._on_lost)
         self._totals = Totals()
         self._pulse = Pulse()
         self._outbox: deque[ClientEvent] = deque()
@@ -108,7 +112,7 @@ class DubClient:
         return self._flow.blocked_by(time.monotonic())
 
     async def connect(self) -> StreamReady:
-        """Connect and open the stream, in one try: whoever starts a worker wants to know at once.
+        """Connect and open the stream, in one try at each URL: whoever starts a worker wants to know at once.
 
         Raises:
             ConnectFailed: no connection, or no `stream:ready` in time.

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ class Link:
     """Connects, opens the stream, and does both again after a loss.
 
     Args:
-        url: of the server.
+        urls: where the server can be reached; the next one is tried where one fails, and kept while it works.
         token: for the handshake, if any.
         patience: how long to try.
         on_event: called with name and payload of each event of an open stream.
@@ -35,7 +36,7 @@ class Link:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         token: str | None,
         patience: Patience,
         on_event: Callable[[str, Any], None],
@@ -43,7 +44,7 @@ class Link:
     ) -> None:
         self.lost: str | None = None
         """Why there is no connection, when there was one."""
-        self._url = url
+        self._urls = deque(urls)
         self._token = token
         self._patience = patience
         self._on_event = on_event
@@ -55,17 +56,32 @@ class Link:
         self._refusal: InitRefused | None = None
 
     async def open(self, init: StreamInit) -> StreamReady:
-        """One try to connect and to open the stream.
+        """One try at each address to connect and to open the stream.
 
         Raises:
-            ConnectFailed: no connection, or no `stream:ready` in time.
+            ConnectFailed: no connection, or no `stream:ready` in time, at the last of them.
             InitRefused: the server doesn't take the stream.
         """
+        for _ in range(len(self._urls) - 1):
+            try:
+                return await self._open(init)
+            except (ConnectFailed, InitRefused) as failure:
+                if _final(failure):
+                    raise
+                _log.warning("address_failed", extra={"url": self._urls[0], "reason": str(failure)})
+                self._urls.rotate(-1)
+        try:
+            return await self._open(init)
+        except (ConnectFailed, InitRefused):
+            self._urls.rotate(-1)
+            raise
+
+    async def _open(self, init: StreamInit) -> StreamReady:
         await self.close()
         generation = self._generation
         self._ready = self._refusal = self.lost = None
         self._connection = connection = Connection(
-            self._url, self._token, partial(self._received, generation), partial(self._broke, generation)
+            self._urls[0], self._token, partial(self._received, generation), partial(self._broke, generation)
         )
         try:
             await connection.open(self._patience.connect_s)
@@ -92,10 +108,7 @@ class Link:
             try:
                 return await self.open(init())
             except (ConnectFailed, InitRefused) as failure:
-                final = failure.code == ErrorCode.AUTH_FAILED or (
-                    isinstance(failure, InitRefused) and not failure.retryable
-                )
-                if final:
+                if _final(failure):
                     raise
                 last: DubError = failure
             if time.monotonic() >= give_up_s:
@@ -126,11 +139,11 @@ class Link:
             if self._ready is not None:
                 return self._ready
             if self.lost is not None:
-                raise ConnectFailed(f"{self._url} closed the connection before stream:ready ({self.lost})")
+                raise ConnectFailed(f"{self._urls[0]} closed the connection before stream:ready ({self.lost})")
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise ConnectFailed(
-                    f"{self._url} sent no stream:ready within {self._patience.connect_s:g} s: see the server's log"
+                    f"{self._urls[0]} sent no stream:ready within {self._patience.connect_s:g} s: see the server's log"
                 )
             await self._pulse.wait(left_s)
 
@@ -158,3 +171,8 @@ class Link:
         except ValidationError as error:
             self._refusal = InitRefused(f"{name} doesn't follow the protocol: {error}", "", retryable=False)
         self._pulse.beat()
+
+
+def _final(failure: ConnectFailed | InitRefused) -> bool:
+    """Whether another try, here or elsewhere, would end the same way."""
+    return failure.code == ErrorCode.AUTH_FAILED or (isinstance(failure, InitRefused) and not failure.retryable)

@@ -6,6 +6,7 @@ import pickle
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 import socketio.exceptions
@@ -470,3 +471,45 @@ async def test_a_fragment_beyond_the_protocol_is_refused_before_it_is_sent(stand
 def test_errors_survive_pickling(error: DubError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+async def test_the_next_address_is_tried_where_nobody_listens(stand_in: StandIn) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with DubClient([nobody, stand_in.url], config=CONFIG, patience=SWIFT) as client:
+        await client.send(fragment(0))
+        await client.end()
+    assert len(stand_in.fragments) == 1
+
+
+async def test_a_stream_goes_on_at_another_address_when_its_own_is_gone(stand_in: StandIn) -> None:
+    first = StandIn()
+    first.on_fragment = AsyncMock()
+    async with serving(first):
+        client = DubClient([first.url, stand_in.url], config=CONFIG, stream_id="s1", patience=SWIFT)
+        await client.connect()
+        await client.send(fragment(0))
+        await until(lambda: first.fragments)
+    await client.end()
+    await client.close()
+    assert client.reconnects == 1
+    assert [data["fragment_id"] for data in stand_in.fragments] == [first.fragments[0]["fragment_id"]]
+
+
+async def test_no_address_is_asked_again_what_it_refused_for_good(stand_in: StandIn) -> None:
+    other = StandIn()
+    refusal = {"code": "INVALID_CONFIG", "message": "no", "severity": "error", "retryable": False}
+    stand_in.refuse_init = [refusal]
+    async with serving(other):
+        with pytest.raises(InitRefused):
+            await DubClient([stand_in.url, other.url], config=CONFIG, patience=SWIFT).connect()
+    assert not other.inits
+
+
+async def test_the_last_address_says_why_none_was_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (one, two)]
+    with pytest.raises(ConnectFailed, match=urls[1]):
+        await DubClient(urls, config=CONFIG, patience=SWIFT).connect()
+    with pytest.raises(ValueError, match="needs the URL"):
+        DubClient([], config=CONFIG)
