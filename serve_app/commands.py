@@ -33,6 +33,10 @@ def serve(
     drain_timeout_s: Annotated[
         float, typer.Option(envvar="LIVEDUB_DRAIN_TIMEOUT_S", min=0, help="Time for streams to finish at the end.")
     ] = 30.0,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster to serve on; else one starts here."),
+    ] = None,
 ) -> None:
     """Start the service and keep it running until SIGTERM or Ctrl-C, then let streams finish.
 
@@ -45,7 +49,7 @@ def serve(
         console.print(f"livedub: {line}", highlight=False, markup=False, soft_wrap=True)
 
     try:
-        launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s), tell)
+        launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s, address), tell)
     except (ConfigError, LaunchError) as error:
         tell(f"error: {error}")
         raise typer.Exit(USAGE_ERROR) from None

@@ -53,6 +53,8 @@ class LaunchOptions:
     start_timeout_s: float = 300.0
     drain_timeout_s: float = 30.0
     """How long streams may take to finish what is in flight."""
+    address: str | None = None
+    """host:port of a Ray cluster that runs already, whose Serve is then this service's alone; None: one of its own."""
 
 
 class LaunchError(RuntimeError):
@@ -170,7 +172,7 @@ def launch(options: LaunchOptions, tell: Tell) -> None:
         ConfigError: before anything starts.
         LaunchError: it did not come up.
     """
-    schema = _fit_to_run(options.config)
+    schema = _fit_to_run(options)
     http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
     http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = {**schema, "http_options": http}
@@ -208,14 +210,14 @@ class Stopped(Exception):
     """A signal came while the service was starting."""
 
 
-def _fit_to_run(path: Path) -> dict[str, Any]:
-    """The configuration, correct and with all that it needs at hand.
+def _fit_to_run(options: LaunchOptions) -> dict[str, Any]:
+    """The configuration, correct and with all that it needs at hand; another cluster's GPUs are looked at by `build`.
 
     Raises:
         ConfigError: naming what is wrong or missing.
     """
-    schema = read_schema(path)
-    require(args_of(schema), os.environ, count_gpus())
+    schema = read_schema(options.config)
+    require(args_of(schema), os.environ, None if options.address else count_gpus())
     return checked(schema)
 
 
@@ -256,15 +258,16 @@ class _Server:
         from ray import serve  # noqa: PLC0415
 
         started_s = time.monotonic()
-        self._tell("starting Ray")
-        ray.init(
-            include_dashboard=self._options.dashboard,
-            object_store_memory=OBJECT_STORE_BYTES,
-            namespace="serve",
-            logging_level=logging.WARNING,
-        )
+        address = self._options.address
+        self._tell(f"joining Ray at {address}" if address else "starting Ray")
+        own = {"include_dashboard": self._options.dashboard, "object_store_memory": OBJECT_STORE_BYTES}
+        where = {"address": address} if address else own
+        try:
+            ray.init(**where, namespace="serve", logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise LaunchError(f"no Ray cluster at {address}: {' '.join(str(error).split())}") from None
         _listen_to_signals(self._stop, self._reload)  # again: Ray has put handlers of its own there, which exit at once
-        serve.start(http_options=self._schema["http_options"])
+        serve.start(proxy_location=self._schema.get("proxy_location"), http_options=self._schema["http_options"])
         deploy(self._schema)
         self._wait_until_running(started_s)
         self._up = True
@@ -281,7 +284,7 @@ class _Server:
 
     def _roll_out(self) -> None:
         try:
-            schema = _fit_to_run(self._options.config)
+            schema = _fit_to_run(self._options)
         except ConfigError as error:
             self._tell(f"error: {error}. Nothing was changed")
             return

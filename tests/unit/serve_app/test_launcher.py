@@ -293,3 +293,27 @@ def test_a_roll_out_that_fails_leaves_the_server_running(running, monkeypatch):
 
     assert "no GPU. Mend the file and send SIGHUP again" in told[-1]
     assert not server._stop.is_set()
+
+
+def test_a_cluster_that_does_not_answer_is_told_with_its_address(written, monkeypatch):
+    def refuse(**given: object) -> None:
+        assert given["address"] == "10.0.0.9:6379"
+        assert "object_store_memory" not in given, "the cluster has its own"
+        raise ConnectionError("nobody\nthere")
+
+    monkeypatch.setattr("ray.init", refuse)
+    http = {"http_options": {"host": "127.0.0.1", "port": 1}}
+    options = LaunchOptions(written(schema()), address="10.0.0.9:6379")
+    server = launcher._Server({**schema(), **http}, options, lambda _: None, threading.Event(), threading.Event())
+
+    with pytest.raises(LaunchError, match=r"no Ray cluster at 10\.0\.0\.9:6379: nobody there"):
+        server.start()
+
+
+def test_gpus_of_this_machine_say_nothing_of_another_cluster(written, monkeypatch):
+    monkeypatch.setattr(launcher, "count_gpus", lambda: 0.0)
+    needing = schema(gpus="required", asr={"engine": "faster_whisper", "device": "cuda"})
+
+    with pytest.raises(ConfigError, match="a GPU"):
+        launcher._fit_to_run(LaunchOptions(written(needing)))
+    assert launcher._fit_to_run(LaunchOptions(written(needing), address="10.0.0.9:6379")) == needing
