@@ -1,0 +1,1 @@
+"""`livedub plan`: how much hardware a number of streams needs. Starts nothing and measures nothing."""

@@ -1,0 +1,213 @@
+"""From a Serve configuration to what a plan is made of. It knows the engines' options and the figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.asr import AsrOptions
+from deployments.asr.faster_whisper import FasterWhisperOptions
+from deployments.translation import TranslationOptions
+from deployments.translation.deepl import DeepLOptions
+from deployments.tts import TtsOptions
+from deployments.tts.kokoro import KokoroOptions
+from deployments.tts.xtts import XttsOptions
+from serve_app.config import AppConfig
+from serve_app.planning.figures import (
+    CARDS,
+    CPU,
+    INGRESS_MEMORY_MIB,
+    INGRESS_MS,
+    MEASURED_FRAGMENT_S,
+    Card,
+    Figure,
+    How,
+    cpu_ms,
+    gpu_memory_gib,
+    host_memory_mib,
+    real_time_factor,
+)
+from serve_app.planning.plan import Work
+
+_SERVES_OWN = 5
+"""Of `max_ongoing_requests`, where the file has none."""
+_UNKNOWN_MEMORY = Figure(1024, How.ESTIMATED, "nothing is known of this engine")
+
+
+class PlanError(ValueError):
+    """Nothing can be planned; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Own measurements, in ms a fragment of the planned length; they win over figures that are known."""
+
+    asr_ms: float | None = None
+    translation_ms: float | None = None
+    tts_ms: float | None = None
+
+
+def card_named(name: str, memory_gib: float | None) -> Card | None:
+    """The GPU of that name, as people write it; None for `cpu`. One that is not known has the memory that is given."""
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    wanted = "-".join(word for word in words if word not in ("nvidia", "geforce", "tesla"))
+    if wanted == CPU:
+        return None
+    known = CARDS.get(wanted, Card(wanted, None))
+    return known if memory_gib is None else Card(known.name, memory_gib)
+
+
+def works_of(
+    application: Mapping[str, Any], config: AppConfig, card: Card | None, fragment_s: float, given: Given
+) -> list[Work]:
+    """The four deployments as they are configured, with what a fragment costs each.
+
+    Args:
+        application: the Serve application's entry of the file.
+        config: its `args`, checked.
+        card: the GPUs to plan for; None: there are none.
+        fragment_s: how long a fragment is.
+        given: own measurements.
+
+    Raises:
+        PlanError: a figure is missing, or a GPU.
+    """
+    deployments = {d["name"]: d for d in application.get("deployments") or [] if "name" in d}
+    missing: list[str] = []
+    works = [_ingress(deployments.get("Ingress", {}))]
+    for name, options, measured_ms in (
+        ("Asr", config.asr, given.asr_ms),
+        ("Translation", config.translation, given.translation_ms),
+        ("Tts", config.tts, given.tts_ms),
+    ):
+        reader = _Reader(name, options, card, fragment_s, measured_ms)
+        work = reader.work(deployments.get(name, {}))
+        if isinstance(work, Work):
+            works.append(work)
+        else:
+            missing.append(work)
+    if missing:
+        raise PlanError("; ".join(missing))
+    return works
+
+
+def _ingress(deployment: Mapping[str, Any]) -> Work:
+    scaling = deployment.get("autoscaling_config")
+    sockets = deployment.get("max_ongoing_requests", _SERVES_OWN)
+    if isinstance(scaling, Mapping):
+        sockets = min(sockets, scaling.get("target_ongoing_requests", sockets))
+    return Work(
+        "Ingress",
+        INGRESS_MS,
+        INGRESS_MEMORY_MIB,
+        num_cpus=_resource(deployment, "num_cpus", 1.0),
+        cpu_ms=INGRESS_MS.value,
+        most_streams=float(sockets),
+        autoscaled=_autoscaled(deployment),
+    )
+
+
+def _resource(deployment: Mapping[str, Any], name: str, default: float) -> float:
+    return float((deployment.get("ray_actor_options") or {}).get(name, default))
+
+
+def _autoscaled(deployment: Mapping[str, Any]) -> bool:
+    return "autoscaling_config" in deployment or deployment.get("num_replicas") == "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One stage."""
+
+    name: str
+    options: AsrOptions | TranslationOptions | TtsOptions
+    card: Card | None
+    fragment_s: float
+    measured_ms: float | None
+
+    def work(self, deployment: Mapping[str, Any]) -> Work | str:
+        """The stage as work, or what is missing."""
+        num_gpus = _resource(deployment, "num_gpus", 0.0)
+        on_gpu = num_gpus > 0
+        if on_gpu and self.card is None:
+            return f"{self.name} asks for {num_gpus:g} GPU: name one with --gpu, or plan a configuration for CPUs"
+        ms = self._ms(on_gpu=on_gpu)
+        if isinstance(ms, str):
+            return ms
+        computed = cpu_ms(self._engine, self._model)
+        cpu_share = self.fragment_s / MEASURED_FRAGMENT_S
+        return Work(
+            self.name,
+            ms,
+            self._memory_mib(on_gpu=on_gpu),
+            num_cpus=_resource(deployment, "num_cpus", 1.0),
+            num_gpus=num_gpus,
+            cpu_ms=0.0 if on_gpu or computed is None else computed.value * cpu_share,
+            side_by_side=1 if on_gpu else self.options.concurrency,
+            gpu_memory_gib=gpu_memory_gib(self._engine, self._model) if on_gpu else None,
+            gpu_memory_fraction=self._gpu_memory_fraction if on_gpu else None,
+            autoscaled=_autoscaled(deployment),
+        )
+
+    def _ms(self, *, on_gpu: bool) -> Figure | str:
+        if self.measured_ms is not None:
+            return Figure(self.measured_ms, How.GIVEN, f"--{self.name.lower()}-ms")
+        if isinstance(self.options, DeepLOptions):
+            return Figure(
+                self.options.timeout_ms, How.CONFIGURED, "the longest that one attempt may take; DeepL tells no figure"
+            )
+        found = self._on_card() if on_gpu else self._on_cpu()
+        if found is not None:
+            return found
+        where = self.card.name if on_gpu and self.card else CPU
+        what = f"{self._engine} {self._model}".strip()
+        return f"no figure for {what} on {where}{self._known(on_gpu=on_gpu)}"
+
+    def _on_card(self) -> Figure | None:
+        factor = real_time_factor(self._engine, self._model, self.card.name) if self.card else None
+        return factor and Figure(factor.value * self.fragment_s * 1000, factor.how, factor.source)
+
+    def _on_cpu(self) -> Figure | None:
+        computed = cpu_ms(self._engine, self._model)
+        if computed is None:
+            return None
+        ms = computed.value * self.fragment_s / MEASURED_FRAGMENT_S
+        threads = self._threads
+        if threads == 1:
+            return Figure(ms, computed.how, computed.source)
+        return Figure(ms / threads, How.ESTIMATED, f"{ms:.0f} ms of CPU over {threads} threads; {computed.source}")
+
+    def _known(self, *, on_gpu: bool) -> str:
+        cards = [card for card in CARDS if real_time_factor(self._engine, self._model, card)] if on_gpu else []
+        known = f" (known: {', '.join(cards)})" if cards else ""
+        return f"{known}: measure it with `python -m bench.stages CONFIG` and give --{self.name.lower()}-ms"
+
+    def _memory_mib(self, *, on_gpu: bool) -> Figure:
+        return host_memory_mib(self._engine, "" if on_gpu else self._model) or _UNKNOWN_MEMORY
+
+    @property
+    def _engine(self) -> str:
+        return self.options.engine
+
+    @property
+    def _gpu_memory_fraction(self) -> float | None:
+        match self.options:
+            case FasterWhisperOptions() | XttsOptions():
+                return self.options.gpu_memory_fraction
+            case _:
+                return None
+
+    @property
+    def _model(self) -> str:
+        return self.options.model if isinstance(self.options, FasterWhisperOptions) else ""
+
+    @property
+    def _threads(self) -> int:
+        match self.options:
+            case FasterWhisperOptions(cpu_threads=threads):
+                return threads or 4  # CTranslate2's choice
+            case KokoroOptions(threads=threads):
+                return threads
+            case XttsOptions():
+                return 2
+            case _:
+                return 1
