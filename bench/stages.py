@@ -210,7 +210,10 @@ def main() -> None:
     arguments.add_argument("--at-once", type=int, default=1)
     arguments.add_argument("--name", help="of the file with the results")
     given = arguments.parse_args()
-    rows = measure(given.config, given.rounds, given.at_once)
+    try:
+        rows = measure(given.config, given.rounds, given.at_once)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
     table = Table(
         "stage", "model", "n", "load s", "ms a fragment", "answer ms", "CPU ms", "MiB", title=str(given.config)
     )
