@@ -111,7 +111,7 @@ HOST_MEMORY_MIB: Mapping[tuple[str, str], Figure] = {
     ("espeak", ""): Figure(112, How.MEASURED, _ESPEAK),
     ("deepl", ""): Figure(300, How.ESTIMATED, "as a replica with Apertium, whose process holds no model either"),
     ("faster_whisper", ""): Figure(4096, How.ESTIMATED, "weights on their way to the card, and CUDA's libraries"),
-    ("xtts", ""): Figure(8192, How.ESTIMATED, "a checkpoint of 1.9 GB read whole, torch, and CUDA's libraries"),
+    ("xtts", ""): Figure(6144, How.ESTIMATED, "a checkpoint of 1.9 GB beside the model, torch, CUDA's libraries"),
 }
 """Engine and model to the main memory of one replica."""
 GPU_MEMORY_GIB: Mapping[tuple[str, str], Figure] = {

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.planning.figures import Card, Figure, How
+from serve_app.stream.admission import LATE
 
 _SLICES = 10_000
 """Of a GPU; Ray's resolution."""
@@ -201,8 +202,11 @@ def _problems(
     works: Sequence[Work], card: Card | None, needed_gib: float, alone_ms: float, timeout_ms: int
 ) -> list[str]:
     found = []
-    if alone_ms > timeout_ms:
-        found.append(f"a fragment takes {alone_ms:.0f} ms even when nothing waits, and has {timeout_ms} ms")
+    if alone_ms > LATE * timeout_ms:
+        found.append(
+            f"a fragment takes {alone_ms:.0f} ms even when nothing waits, and has {timeout_ms} ms; where most use more "
+            f"than {LATE:.0%} of theirs, some are refused with QUEUE_FULL"
+        )
     if card is None or card.memory_gib is None:
         return found
     if needed_gib > card.memory_gib:

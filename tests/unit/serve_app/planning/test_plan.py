@@ -180,10 +180,12 @@ def test_more_streams_never_need_less(streams, utilisation, fragment_s, ms):
 # --- problems ---
 
 
-def test_a_fragment_that_takes_longer_than_it_has_is_a_problem():
-    [problem] = planned(1, work(ms=5000, num_gpus=0.5)).problems
-    assert "10000 ms" in problem
-    assert "8000 ms" in problem
+def test_a_fragment_that_takes_so_long_that_the_door_would_close_is_a_problem():
+    assert planned(1, work(ms=2550, num_gpus=0.5)).problems == ()
+    [problem] = planned(1, work(ms=2650, num_gpus=0.5)).problems
+    assert "takes 5300 ms" in problem
+    assert "has 8000 ms" in problem
+    assert "QUEUE_FULL" in problem
 
 
 def test_the_longest_that_a_service_may_take_is_not_held_against_the_fragment():
