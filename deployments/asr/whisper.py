@@ -37,6 +37,8 @@ _PREPENDED, _APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 """Punctuation that belongs to the word after it, or before it."""
 _MAX_INITIAL_TIMESTAMP_INDEX = 50
 """The first thing said begins within 1 s of the window."""
+_ENDLESS_HINT = "name " * 448
+"""More tokens than a prompt has room for; the rest is cut off, as from any hints."""
 _TAIL_FRAMES = 200
 """What doubtful text Whisper finds in the last 2 s, after all that it heard, is its invention."""
 
@@ -86,14 +88,17 @@ class BatchWhisper(WhisperModel):  # type: ignore[misc]  # faster-whisper has no
         return restored
 
     def fill(self, n_clips: int) -> None:
-        """Compute the most that a call with so many clips can: full windows of noise, decoded to the last token."""
+        """Compute the most that a call with so many clips can: full windows, behind as many hints as Whisper takes.
+
+        Decoding ends with its last token, 448 with the prompt: no fragment is let come so far.
+        """
         n_mels = self.feature_extractor.mel_filters.shape[0]
         noise = np.random.default_rng(0).normal(size=(n_clips, n_mels, FULL_WINDOW_FRAMES)).astype(np.float32)
         encoded = self.encode(noise)
         tokenizer = self._tokenizer("en")
         results = self.model.generate(
             encoded,
-            [self.get_prompt(tokenizer, [])] * n_clips,
+            [self.get_prompt(tokenizer, [], hotwords=_ENDLESS_HINT)] * n_clips,
             beam_size=self._beam_size,
             max_length=self.max_length,
             suppress_tokens=[*get_suppressed_tokens(tokenizer, [-1]), tokenizer.eot],

@@ -5,13 +5,14 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import jiwer
 import numpy as np
 import pytest
 
 from deployments.asr.fake import FakeAsrOptions
-from deployments.asr.faster_whisper import FasterWhisperOptions
+from deployments.asr.faster_whisper import MAX_NEW_TOKENS, FasterWhisper, FasterWhisperOptions
 from deployments.audio import codec
 from deployments.contracts import (
     ASR_RATE_HZ,
@@ -249,3 +250,38 @@ def test_words_carry_times(whisper: AsrEngine) -> None:
     spelled = "".join(word.text for segment in heard.segments for word in segment.words)
 
     assert spelled == heard.text.replace(" ", "")
+
+
+class Overheard:
+    """A model whose calls are written down."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.prompt_tokens: list[int] = []
+        self.new_tokens: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, encoded: Any, prompts: list[list[int]], **settings: Any) -> Any:
+        results = self._model.generate(encoded, prompts, **settings)
+        self.prompt_tokens += [len(prompt) for prompt in prompts]
+        self.new_tokens += [len(result.sequences_ids[0]) for result in results]
+        return results
+
+
+def test_the_call_whose_memory_is_measured_is_as_long_as_any_that_hints_make(
+    whisper: AsrEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hearing = cast("FasterWhisper", whisper)._whisper
+    overheard = Overheard(hearing.model)
+    monkeypatch.setattr(hearing, "model", overheard)
+    recognise(whisper, recording(AUSTEN[1]), tuple(f"Dashwood {number}" for number in range(512)))
+    longest = max(overheard.prompt_tokens)
+    overheard.prompt_tokens.clear()
+    overheard.new_tokens.clear()
+
+    hearing.fill(1)
+
+    assert overheard.prompt_tokens == [longest]
+    assert overheard.new_tokens[0] >= MAX_NEW_TOKENS
