@@ -52,7 +52,7 @@ class Rules:
     start_wait_ms: int = 1000
     release_slack_ms: int = 250
     kept_results: int = 64
-    kept_bytes: int = 32 * 1024 * 1024
+    kept_bytes: int = 8 * 1024 * 1024
     undone: int = 256
     """Failed and rejected fragments that are remembered."""
     tolerance_s: float = 0.0

@@ -105,7 +105,8 @@ class StreamsConfig(_Section):
     start_wait_ms: int = Field(default=1000, ge=0, le=30_000)
     release_slack_ms: int = Field(default=250, ge=0, le=1000)
     kept_results: int = Field(default=64, ge=0, le=1024)
-    kept_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+    kept_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
+    """Audio kept for resends; less while the client has much to read."""
     close_delay_ms: int = Field(default=5000, ge=0, le=60_000)
 
     def limits(self) -> StreamLimits:

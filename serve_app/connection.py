@@ -91,6 +91,8 @@ class Connection:
         self._closer.delivery.waiting_bytes += weight_bytes
         self._outbox.put_nowait((item, weight_bytes))
         self._closer.weigh()
+        if self.session is not None:
+            self.session.make_room(self._closer.delivery.room_bytes)
 
     def start(self, ticket: int, pipeline: Coroutine[Any, Any, None]) -> None:
         """Run a fragment's pipeline until it is done, cancelled or the connection is gone."""

@@ -37,6 +37,11 @@ class Delivery:
         return self.unread_bytes > self._cap_bytes
 
     @property
+    def room_bytes(self) -> int:
+        """What the cap leaves for results kept for resends."""
+        return max(0, self._cap_bytes - self.unread_bytes)
+
+    @property
     def probe_due(self) -> bool:
         """Whether enough has been sent since the last ping to ask for another answer."""
         return self._sent_bytes - self._probed_bytes >= max(1, self._cap_bytes // PROBES_IN_CAP)

@@ -43,7 +43,7 @@ class SocketLimits:
     """What one WebSocket may cost."""
 
     max_unread_bytes: int = 32 * 1024 * 1024
-    """Output that the client has not read; above, the connection is closed."""
+    """Output that the client has not read, to which what is kept for resends gives way; above, the connection ends."""
     send_timeout_s: float = 10.0
     """For one write."""
     connect_timeout_s: float = 5.0

@@ -59,7 +59,13 @@ class History:
             return
         self._done[result.fragment_id] = Done(digest, result)
         self._bytes += _size(result)
-        while self._done and (len(self._done) > max_results or self._bytes > max_bytes):
+        while len(self._done) > max_results:
+            self._drop(next(iter(self._done)))
+        self.trim(max_bytes)
+
+    def trim(self, max_bytes: int) -> None:
+        """Let the oldest results go until no more bytes are kept."""
+        while self._bytes > max_bytes:
             self._drop(next(iter(self._done)))
 
     def note_undone(self, fragment_id: str, undone: Undone) -> None:

@@ -169,6 +169,10 @@ class Session:
         self._limits = limits
         self._in_flight.critical = limits.critical_inflight
 
+    def make_room(self, max_bytes: int) -> None:
+        """Keep no more than this of what could be asked for again: the bytes are needed for what is not read yet."""
+        self._history.trim(max_bytes)
+
     def drain(self, now: float) -> list[Effect]:
         """The server is going: take nothing new, finish what is in flight, send the worker elsewhere."""
         if self.state not in (State.ACTIVE, State.PAUSED):

@@ -55,7 +55,7 @@ class StreamLimits:
     release_slack_ms: int = 250
     """A finished result held back by a missing number leaves this long before its deadline."""
     kept_results: int = 64
-    kept_bytes: int = 32 * 1024 * 1024
+    kept_bytes: int = 8 * 1024 * 1024
     """Audio kept for resends, by stream."""
     close_delay_ms: int = 5000
     """From `stream:complete` to the end of the connection."""

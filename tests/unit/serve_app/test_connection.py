@@ -273,9 +273,24 @@ async def test_a_writer_that_finds_the_client_gone_can_abandon_its_own_connectio
 
 
 class Held:
-    """Stands for what a connection holds."""
+    """Stands for the session that a connection holds."""
 
     in_flight = 0
+
+    def __init__(self) -> None:
+        self.room_bytes: list[int] = []
+
+    def make_room(self, max_bytes: int) -> None:
+        self.room_bytes.append(max_bytes)
+
+
+async def test_what_waits_to_be_read_takes_room_from_what_is_kept(limited):
+    line = limited(max_unread_bytes=3 * EVENT_BYTES)
+    line.blocked.clear()
+    line.connection.session = held = Held()
+    for number in range(4):
+        line.connection.post(told(number))
+    assert held.room_bytes == [2 * EVENT_BYTES, EVENT_BYTES, 0, 0]
 
 
 async def test_what_an_abandoned_connection_held_is_free_without_the_collector():

@@ -48,3 +48,12 @@ def test_what_waits_and_what_was_sent_count_together():
     assert not delivery.over
     delivery.sent(1)
     assert delivery.over
+
+
+def test_what_is_unread_leaves_less_room_for_what_is_kept():
+    delivery = Delivery(100)
+    delivery.sent(60)
+    delivery.waiting_bytes = 30
+    assert delivery.room_bytes == 10
+    delivery.sent(60)
+    assert delivery.room_bytes == 0

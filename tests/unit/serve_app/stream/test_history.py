@@ -90,3 +90,14 @@ def test_a_result_larger_than_all_that_may_be_kept_costs_the_others_nothing() ->
     assert history.find("small") is not None
     assert history.find("large") is None
     assert history.kept_bytes == 2
+
+
+def test_trimming_lets_the_oldest_go() -> None:
+    history = History()
+    for name in ("a", "b", "c"):
+        keep(history, name, size=40)
+    history.trim(80)
+    assert history.find("a") is None
+    assert history.kept_bytes == 80
+    history.trim(0)
+    assert history.kept_bytes == 0

@@ -188,6 +188,16 @@ def test_kept_results_are_limited_by_bytes() -> None:
     assert recorder.send(1).numbers == [1]
 
 
+def test_kept_results_make_room_for_what_is_not_read_yet() -> None:
+    recorder = Recorder()
+    for number in range(3):
+        recorder.send(number)
+        recorder.complete(f"f{number}", make_outcome(audio=b"x" * 100))
+    recorder.session.make_room(250)
+    assert recorder.send(0).codes == ["INVALID_SEQUENCE"]
+    assert recorder.send(1).numbers == [1]
+
+
 def test_hostile_ids_take_bounded_memory() -> None:
     recorder = Recorder()
     for number in range(2 * MAX_UNDONE):
