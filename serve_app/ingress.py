@@ -26,6 +26,7 @@ from serve_app.http import build_app
 from serve_app.lasting import lasting
 from serve_app.metrics import Instruments, ReplicaMetrics, StreamMetrics
 from serve_app.protocol import ErrorCode, WireError
+from serve_app.sharing import SharedStages
 from serve_app.socket import SocketServer
 from serve_app.standing import Standing, census
 from serve_app.stream.negotiation import Abilities
@@ -82,6 +83,7 @@ class Ingress:
         self._stages = HandleStages(
             asr, translation, tts, on_conviction=self._metrics.quarantined, on_load=self._metrics.in_stage
         )
+        self._shared = SharedStages(self._stages)
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
         self._capabilities: dict[str, Any] = {}
         self._known = asyncio.Event()
@@ -167,7 +169,7 @@ class Ingress:
             running=running,
             clock=asyncio.get_running_loop().time,
         )
-        return await pipeline.dub(job, self._stages)
+        return await pipeline.dub(job, self._shared)
 
     async def _abilities(self) -> Abilities:
         """What the models can do together.

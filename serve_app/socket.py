@@ -36,6 +36,7 @@ from serve_app.protocol import (
     parse,
 )
 from serve_app.protocol.wire import MAX_INTEGER
+from serve_app.stream.admission import StreamAdmission
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
 from serve_app.stream.values import SERVICE_RESTART, Close, Emit, Fragment, StreamLimits
@@ -236,7 +237,7 @@ class SocketServer:
         settings = negotiate(
             init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - now_s()
         )
-        session = Session(settings, self._limits(), self._streams.admission)
+        session = Session(settings, self._limits(), StreamAdmission(self._streams.admission))
         self._streams.register(connection, session)
         connection.stay()
         connection.opened_unix_s = time.time()

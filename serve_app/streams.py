@@ -75,8 +75,6 @@ class Streams:
         self._counted: dict[str, int] = {}
         """Fragments in flight by open stream, as they stand in the total."""
         self._in_flight = 0
-        self._turns: dict[str, asyncio.Semaphore] = {}
-        """By open stream: how many of its fragments may be with the models at once."""
         self.admission = Admission()
 
     def __len__(self) -> int:
@@ -119,7 +117,6 @@ class Streams:
         self.forget(connection)
         connection.session = session
         self._carriers[stream_id] = connection
-        self._turns[stream_id] = asyncio.Semaphore(session.settings.max_inflight)
 
     def let_go(self, opening: Opening) -> bool:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker.
@@ -153,7 +150,6 @@ class Streams:
         if session is not None and self.live(connection):
             stream_id = session.settings.stream_id
             del self._carriers[stream_id]
-            del self._turns[stream_id]
             self._in_flight -= self._counted.pop(stream_id, 0)
 
     def perform(self, connection: Connection, effects: list[Effect]) -> None:
@@ -166,8 +162,7 @@ class Streams:
                         _log_result(event)
                 case Submit(ticket):
                     if connection.session is not None and self.live(connection):
-                        turns = self._turns[connection.session.settings.stream_id]
-                        connection.start(ticket, self._run(connection, connection.session, effect, turns))
+                        connection.start(ticket, self._run(connection, connection.session, effect))
                 case Cancel(ticket):
                     connection.cancel(ticket)
                 case Close():
@@ -193,7 +188,7 @@ class Streams:
             self.perform(other, other.session.replace())
             self.forget(other)
 
-    async def _run(self, connection: Connection, session: Session, submit: Submit, turns: asyncio.Semaphore) -> None:
+    async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
         stage = Stage.ASR
 
         def running(started: Stage, so_far: Outcome) -> None:
@@ -202,8 +197,7 @@ class Streams:
             session.running(submit.ticket, started, so_far)
 
         try:
-            async with turns:
-                outcome = await self._dub(session.settings, submit, running)
+            outcome = await self._dub(session.settings, submit, running)
         except Exception:
             log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
             outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))

@@ -74,3 +74,27 @@ class Admission:
     def _start_over(self) -> None:
         self._used.clear()
         self._peak = self._in_flight
+
+
+class StreamAdmission(Admission):
+    """The door for fragments of one stream: narrow where all of them are late, and where only its own are.
+
+    Those of a stream that sends more than its share of the models are late while its neighbours' come in time.
+
+    Args:
+        shared: the door for all streams, which is told of everything.
+    """
+
+    def __init__(self, shared: Admission) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def admits(self, own: int) -> bool:
+        """Whether this stream, with `own` fragments in flight, may have one more."""
+        self.load(1, own)
+        return self._shared.admits(own) and super().admits(own)
+
+    def finished(self, accepted_at: float, deadline: float, now: float) -> None:
+        """A result of this stream leaves."""
+        self._shared.finished(accepted_at, deadline, now)
+        super().finished(accepted_at, deadline, now)

@@ -41,7 +41,7 @@ class Session:
     Args:
         settings: what `stream:init` agreed on.
         limits: thresholds; `limit` replaces them at any time.
-        admission: shared by the streams that load the same models; None: of this one alone.
+        admission: of this stream, among those that load the same models; None: nobody else does.
     """
 
     def __init__(self, settings: StreamSettings, limits: StreamLimits, admission: Admission | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from bench.history import Record, record
 from deployments.errors import Stage
 from serve_app.protocol import Capabilities, ErrorCode, ServerEvent
-from serve_app.stream.admission import Admission
+from serve_app.stream.admission import Admission, StreamAdmission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
 
@@ -54,7 +54,7 @@ class World:
     Args:
         limits: of the server.
         work: starts the pipeline of a fragment; calls `stage` and `finish` when it likes, cancelled or not.
-        admission: shared by all sessions; None: each has its own.
+        admission: shared by all sessions; None: nothing is refused for want of time.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class World:
             self._forget(other)
         if connection.session is not None:
             self._perform(connection, connection.session, connection.session.disconnect())
-        connection.session = Session(settings, self.limits, self.admission)
+        own = None if self.admission is None else StreamAdmission(self.admission)
+        connection.session = Session(settings, self.limits, own)
         self.streams[settings.stream_id] = connection
         self._perform(connection, connection.session, connection.session.open(Capabilities()))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve_app.stream.admission import FLOOR, SAMPLE, START, Admission
+from serve_app.stream.admission import FLOOR, SAMPLE, START, Admission, StreamAdmission
 
 TIMEOUT_S = 8.0
 CRITICAL = 10
@@ -165,3 +165,38 @@ def test_results_from_before_a_change_say_nothing_about_it():
     for step in range(10 * SAMPLE):
         admission.finished(8.0, 16.0, 16.0 + step)
     assert admission.limit == first < START
+
+
+def test_a_stream_whose_own_results_are_late_is_refused_and_its_neighbours_are_not():
+    shared = Admission()
+    hog, calm = StreamAdmission(shared), StreamAdmission(shared)
+    for step in range(4 * SAMPLE):
+        shared.load(2, 11)
+        hog.admits(10)
+        hog.finished(10.0 * step, 10.0 * step + 8, 10.0 * step + 7.5)
+        for part in (1, 2, 3):
+            calm.finished(10.0 * step + part, 10.0 * step + part + 8, 10.0 * step + part + 1)
+    assert shared.limit == START
+    assert not hog.admits(10)
+    assert hog.admits(0)
+    assert calm.admits(10)
+
+
+def test_a_stream_in_time_is_refused_at_the_door_of_all():
+    shared = Admission()
+    shared.limit = 8
+    shared.load(4, 8)
+    door = StreamAdmission(shared)
+    assert door.admits(1)
+    assert not door.admits(2)
+
+
+def test_the_door_of_all_hears_of_every_stream():
+    shared = Admission()
+    shared.load(2, 100)
+    doors = [StreamAdmission(shared) for _ in range(SAMPLE)]
+    for second in range(2):
+        for step, door in enumerate(doors):
+            door.finished(0.0, 8.0, 8.0 + second + step / 100)
+    assert shared.limit < START
+    assert all(door.limit == START for door in doors)

@@ -1,0 +1,85 @@
+"""The model stages, shared fairly by the streams of one ingress replica.
+
+Each call waits for its turn, which `stream.turns` gives, with its deadline running; a caller that is cancelled gives
+its turn up.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from deployments.contracts import (
+    FillRequest,
+    Speech,
+    SynthesizeRequest,
+    TranscribeRequest,
+    Transcript,
+    TranslateRequest,
+    Translation,
+)
+from deployments.errors import DeadlineExceeded, Stage
+from serve_app.pipeline import Stages
+from serve_app.stream.turns import Turn, Turns
+
+R = TypeVar("R", TranscribeRequest, TranslateRequest, SynthesizeRequest)
+A = TypeVar("A", Transcript, Translation, Speech)
+
+
+class SharedStages:
+    """Stages whose calls take turns.
+
+    Args:
+        stages: the models.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, stages: Stages, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stages = stages
+        self._clock = clock
+        self._turns = {stage: Turns() for stage in Stage}
+        self._wakers: dict[Turn, asyncio.Future[None]] = {}
+
+    async def transcribe(self, request: TranscribeRequest) -> Transcript:
+        """Decode and recognise, in turn."""
+        return await self._in_turn(Stage.ASR, self._stages.transcribe, request)
+
+    async def translate(self, request: TranslateRequest) -> Translation:
+        """Translate, in turn."""
+        return await self._in_turn(Stage.TRANSLATION, self._stages.translate, request)
+
+    async def synthesize(self, request: SynthesizeRequest) -> Speech:
+        """Speak, fit and encode, in turn."""
+        return await self._in_turn(Stage.TTS, self._stages.synthesize, request)
+
+    async def fill(self, request: FillRequest) -> Speech:
+        """Silence or the original, at once: no model computes for it."""
+        return await self._stages.fill(request)
+
+    async def _in_turn(self, stage: Stage, call: Callable[[R], Awaitable[A]], request: R) -> A:
+        turns = self._turns[stage]
+        turn = Turn(request.ref.stream_id, self._clock())
+        computed_s = None
+        self._wake(turns.come(turn))
+        try:
+            if turn.started_at is None:
+                self._wakers[turn] = asyncio.get_running_loop().create_future()
+                await self._wakers[turn]
+            left_ms = request.budget_ms - round((self._clock() - turn.came_at) * 1000)
+            if left_ms <= 0:
+                raise DeadlineExceeded(
+                    stage, "the fragment's time ran out while its stream had its share of the models"
+                )
+            answer = await call(replace(request, budget_ms=left_ms))
+            computed_s = answer.elapsed_ms / 1000
+            return answer
+        finally:
+            self._wakers.pop(turn, None)
+            self._wake(turns.leave(turn, self._clock(), computed_s))
+
+    def _wake(self, started: list[Turn]) -> None:
+        for turn in started:
+            waker = self._wakers.get(turn)
+            if waker is not None and not waker.done():
+                waker.set_result(None)

@@ -1,0 +1,127 @@
+"""A stage of the models in virtual time, whose calls come through Turns: paced streams and hogs."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serve_app.stream.admission import Admission, StreamAdmission
+from serve_app.stream.turns import Turn, Turns
+
+TIMEOUT_S = 8.0
+CRITICAL = 10
+OVERHEAD_S = 0.02
+"""What a call takes beside waiting and computing, on the average."""
+
+
+@dataclass
+class Call:
+    stream: int
+    turn: Turn
+    service_s: float
+    over: bool = False
+
+
+@dataclass
+class Seen:
+    """What came of one stream's calls."""
+
+    took_s: list[float] = field(default_factory=list)
+    late: int = 0
+    refused: int = 0
+
+    def percentile_s(self, share: float = 0.95) -> float:
+        return sorted(self.took_s)[int(share * len(self.took_s))]
+
+
+class Stage:
+    """Servers that take what came first, for streams that send every so often, whatever comes back.
+
+    Args:
+        periods_s: of the streams.
+        servers: calls computed at once.
+        service_s: how long the next call computes.
+        turns: who may come to the servers.
+        seed: of the streams' phases and of all that varies.
+    """
+
+    def __init__(
+        self,
+        periods_s: list[float],
+        *,
+        servers: int,
+        service_s: Callable[[random.Random], float],
+        turns: Turns | None = None,
+        seed: int = 1,
+    ) -> None:
+        self.turns = turns or Turns()
+        self.seen = [Seen() for _ in periods_s]
+        self.computing_s = 0.0
+        self._dice = random.Random(seed)  # noqa: S311 - dice of a simulation, not a secret
+        self._periods_s, self._servers, self._service_s = periods_s, servers, service_s
+        shared = Admission()
+        self._doors = [StreamAdmission(shared) for _ in periods_s]
+        self._shared = shared
+        self._in_flight = [0] * len(periods_s)
+        self._calls: dict[Turn, Call] = {}
+        self._queue: list[Call] = []
+        self._busy = 0
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = itertools.count()
+        for stream, period_s in enumerate(periods_s):
+            self._at(period_s * self._dice.random(), lambda now, stream=stream: self._send(stream, now))
+
+    def run(self, until_s: float) -> None:
+        """Go on until then; `seen` begins anew."""
+        self.seen = [Seen() for _ in self._periods_s]
+        self.computing_s = 0.0
+        while self._events[0][0] < until_s:
+            now, _, act = heapq.heappop(self._events)
+            act(now)
+
+    def _at(self, time_s: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (time_s, next(self._order), act))
+
+    def _send(self, stream: int, now: float) -> None:
+        jitter = self._dice.uniform(0.99, 1.01)
+        self._at(now + jitter * self._periods_s[stream], lambda later: self._send(stream, later))
+        self._shared.load(len(self._doors), sum(self._in_flight))
+        if self._in_flight[stream] >= CRITICAL or not self._doors[stream].admits(self._in_flight[stream]):
+            self.seen[stream].refused += 1
+            return
+        self._in_flight[stream] += 1
+        call = Call(stream, Turn(f"stream-{stream}", now), self._service_s(self._dice))
+        self._calls[call.turn] = call
+        self._at(now + TIMEOUT_S, lambda later: self._over(call, later, good=False))
+        self._start(self.turns.come(call.turn), now)
+
+    def _start(self, turns: list[Turn], now: float) -> None:
+        self._queue += [self._calls[turn] for turn in turns]
+        while self._queue and self._busy < self._servers:
+            call = self._queue.pop(0)
+            if call.over:
+                continue
+            self._busy += 1
+            self.computing_s += call.service_s
+            self._at(now + call.service_s, self._free)
+            told_s = now + call.service_s + self._dice.uniform(0, 2 * OVERHEAD_S)
+            self._at(told_s, lambda later, call=call: self._over(call, later, good=True))
+
+    def _free(self, now: float) -> None:
+        self._busy -= 1
+        self._start([], now)
+
+    def _over(self, call: Call, now: float, *, good: bool) -> None:
+        if call.over:
+            return
+        call.over = True
+        self._in_flight[call.stream] -= 1
+        self._doors[call.stream].finished(call.turn.came_at, call.turn.came_at + TIMEOUT_S, now)
+        seen = self.seen[call.stream]
+        if good:
+            seen.took_s.append(now - call.turn.came_at)
+        else:
+            seen.late += 1
+        del self._calls[call.turn]
+        self._start(self.turns.leave(call.turn, now, call.service_s if good else None), now)
