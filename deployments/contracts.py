@@ -52,6 +52,19 @@ class EncodedAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time within a fragment."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it lasts."""
+        return self.end_ms - self.start_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word."""
 
@@ -86,6 +99,11 @@ class Recognition:
     def text(self) -> str:
         """All segments as one line; empty when nothing was said."""
         return " ".join(segment.text.strip() for segment in self.segments).strip()
+
+    @property
+    def speech(self) -> tuple[Span, ...]:
+        """When something was said: of each word where the engine tells words, else of each segment."""
+        return tuple(Span(part.start_ms, part.end_ms) for one in self.segments for part in one.words or (one,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +252,8 @@ class SynthesizeRequest:
     budget_ms: int
     original: EncodedAudio | None = None
     """Only for engines whose `wants_original` is set."""
+    speech: tuple[Span, ...] = ()
+    """When the original speaks, ordered; none: nobody knows, and the dub takes all of its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +295,12 @@ class Line:
     text: str
     voice: Voice
     target_duration_ms: int
-    """What the duration should be; the engine asks for a rate that lands near it, the rest is stretched."""
+    """How long the original lasts. The engine asks for the rate that `pace.wanted_rate` says; the rest is stretched."""
     original: Samples | None = None
     """float32 (n_samples, n_channels) at `original_rate_hz`, for engines whose `wants_original` is set."""
     original_rate_hz: int = 0
+    speech_ms: int | None = None
+    """How long the original speaks within its duration; None: all the time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ class FitConfig(_Section):
     max_speed: float = Field(default=2.0, ge=1, le=4)
     natural_speed: float = Field(default=0.8, gt=0, le=1)
     """A dub that is too short is slowed down to this, then padded with silence."""
+    comfortable_speed: float = Field(default=1.25, ge=1, le=4)
+    """A phrase runs into the pause behind it before it is sped up beyond this."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "FitConfig":

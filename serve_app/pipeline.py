@@ -109,6 +109,7 @@ async def _synthesize(job: Job, transcript: Transcript, translation: Translation
         target_duration_ms=transcript.duration_ms,
         output=job.settings.output,
         budget_ms=_enter(job, Stage.TTS, Outcome(transcript, translation)),
+        speech=transcript.recognition.speech,
         original=job.fragment.audio if job.wants_original else None,
     )
     return await stages.synthesize(request)

@@ -6,12 +6,13 @@ Audio is float32 (n_samples, n_channels) in [-1, 1] everywhere in this package; 
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.contracts import Samples
+from deployments.contracts import Samples, Span
 from deployments.errors import InvalidAudio, Stage
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4}
 """The raw formats of the wire and the bytes that one sample of one channel takes."""
 
+_FRAME_MS = 10
 _S16_SCALE = 32_768.0
 _CENTRE_GAIN = 0.7071
 """What a surround channel contributes to each side of a stereo downmix (−3 dB)."""
@@ -112,6 +113,33 @@ def trim_silence(samples: Samples, sample_rate_hz: int, threshold: float = 0.01,
         return samples[:0]
     keep = ms_to_samples(keep_ms, sample_rate_hz)
     return samples[max(0, int(loud[0]) - keep) : int(loud[-1]) + 1 + keep]
+
+
+def loud_spans(
+    samples: Samples, sample_rate_hz: int, *, least_gap_ms: int = 120, below_peak_db: float = 35.0
+) -> tuple[Span, ...]:
+    """When samples (n,) or (n, n_channels) are heard: frames less than `below_peak_db` quieter than the loudest one.
+
+    Gaps shorter than `least_gap_ms` (stops inside words) are no gaps. Only silence: none.
+    """
+    n_frame = max(1, ms_to_samples(_FRAME_MS, sample_rate_hz))
+    mono = with_channel_axis(samples).mean(axis=1)
+    n_frames = -(-mono.shape[0] // n_frame)
+    frames = fit_length(mono.astype(np.float32), n_frames * n_frame).reshape(n_frames, n_frame)
+    power = np.square(frames, dtype=np.float64).mean(axis=1)
+    loudest = float(power.max(initial=0.0))
+    if loudest <= 0:
+        return ()
+    edges = np.flatnonzero(np.diff(power > loudest * 10 ** (-below_peak_db / 10), prepend=False, append=False))
+    end_ms = samples_to_ms(mono.shape[0], sample_rate_hz)
+    found: list[Span] = []
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        start_ms, until_ms = int(start) * _FRAME_MS, min(int(end) * _FRAME_MS, end_ms)
+        if found and start_ms - found[-1].end_ms < least_gap_ms:
+            found[-1] = Span(found[-1].start_ms, until_ms)
+        else:
+            found.append(Span(start_ms, until_ms))
+    return tuple(found)
 
 
 def fade(samples: Samples, sample_rate_hz: int, fade_ms: float = 5.0) -> Samples:

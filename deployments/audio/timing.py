@@ -26,12 +26,16 @@ class FitLimits:
     """The fastest stretch that still sounds like speech."""
     natural_speed: float = 0.8
     """A dub that is too short is slowed down to this, never drawled: silence fills the rest."""
+    comfortable_speed: float = 1.25
+    """A phrase runs into the pause behind it before it is sped up beyond this."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_speed <= 1 <= self.max_speed < math.inf:
             raise ValueError(f"min_speed {self.min_speed} and max_speed {self.max_speed} must enclose 1")
         if not 0 < self.natural_speed <= 1:
             raise ValueError(f"natural_speed {self.natural_speed} must be above 0 and at most 1")
+        if not 1 <= self.comfortable_speed <= self.max_speed:
+            raise ValueError(f"comfortable_speed {self.comfortable_speed} must be from 1 to max_speed {self.max_speed}")
         if not 0 <= self.success_percent <= self.partial_percent < math.inf:
             raise ValueError(f"success_percent {self.success_percent} exceeds partial_percent {self.partial_percent}")
 

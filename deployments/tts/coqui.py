@@ -19,7 +19,7 @@ from deployments.embedded import verify
 from deployments.errors import InvalidText, Stage, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import Files, download_voice
-from deployments.tts.pace import Pace
+from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.sentences import pieces
 from deployments.tts.speakable import speakable
 from deployments.tts.torch_runtime import choose_device
@@ -121,7 +121,7 @@ class CoquiEngine:
         voice, language = line.voice, self._languages[line.voice.language]
         parts = self._parts(speakable(line.text), language)
         sounds = " ".join(found for _, found in parts)
-        rate = self._rate(voice, sounds, line.target_duration_ms)
+        rate = self._rate(line, sounds)
         waves = [self._model.speak(part, voice.speaker or None, language, rate) for part, _ in parts]
         samples = self._trimmed(np.concatenate([self._trimmed(wave, _PIECE_KEEP_MS) for wave in waves]), _TRIM_KEEP_MS)
         if samples.shape[0] == 0:
@@ -157,11 +157,11 @@ class CoquiEngine:
             raise InvalidText(Stage.TTS, f"the model knows none of the {len(text)} characters")
         return spoken
 
-    def _rate(self, voice: Voice, sounds: str, target_ms: int) -> float:
+    def _rate(self, line: Line, sounds: str) -> float:
         if not self._model.has_rate:
             return 1.0
-        wanted = self._paces[voice.name].natural_s(sounds) * 1000 / target_ms
-        return min(max(wanted, self._options.min_rate), self._options.max_rate)
+        natural_ms = self._paces[line.voice.name].natural_s(sounds) * 1000
+        return min(max(wanted_rate(natural_ms, line), self._options.min_rate), self._options.max_rate)
 
     def _trimmed(self, wave: Samples, keep_ms: float) -> Samples:
         mono = wave / max(1.0, float(np.abs(wave).max(initial=0.0)))

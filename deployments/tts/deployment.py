@@ -12,6 +12,7 @@ import numpy as np
 
 from deployments.audio import codec, pcm, timing
 from deployments.audio.decoders import Decoders
+from deployments.audio.placing import joined
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
     AudioFormat,
@@ -26,7 +27,7 @@ from deployments.contracts import (
 from deployments.errors import DeadlineExceeded, Stage, StageError, SynthesisFailed
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.tts.fitting import Fitted, fit, room_ms
+from deployments.tts.fitting import LEAST_PAUSE_MS, Fitted, fit, room_ms
 from deployments.tts.voices import VoiceBook
 from deployments.worker import WorkerThreads
 
@@ -138,7 +139,13 @@ class Tts:
         if self._clock() >= deadline_s:
             raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out while the voice was made")
         fitted = fit(
-            spoken, request.target_duration_ms, request.output, self._limits, deadline_s=deadline_s, clock=self._clock
+            spoken,
+            request.target_duration_ms,
+            request.output,
+            self._limits,
+            deadline_s=deadline_s,
+            clock=self._clock,
+            speech=request.speech,
         )
         speech = self._encoded(
             fitted, spoken.sample_rate_hz, request.output, request.target_duration_ms, self._engine.model, started_s
@@ -151,7 +158,8 @@ class Tts:
             raise SynthesisFailed(Stage.TTS, f"{self._engine.model} has no voice {request.voice!r}")
         if request.target_duration_ms <= 0:
             raise SynthesisFailed(Stage.TTS, "the original has no duration")
-        line = Line(request.ref, request.text, voice, request.target_duration_ms)
+        speech_ms = sum(span.duration_ms for span in joined(request.speech, LEAST_PAUSE_MS)) or None
+        line = Line(request.ref, request.text, voice, request.target_duration_ms, speech_ms=speech_ms)
         if not self._engine.wants_original or request.original is None:
             return line
         original = self._decoders.decode(request.original)

@@ -19,6 +19,7 @@ from deployments.audio import pcm
 from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
 from deployments.errors import ModelFailed, Stage, SynthesisFailed
 from deployments.options import EngineOptions
+from deployments.tts.pace import wanted_rate
 from deployments.tts.speakable import speakable
 
 _NATURAL_WPM = 175
@@ -91,12 +92,15 @@ class EspeakEngine:
         text = speakable(line.text)
         slowest, fastest = (round(_NATURAL_WPM * rate) for rate in (self._options.min_rate, self._options.max_rate))
         wpm = _NATURAL_WPM
+        target_ms = 0.0
         tries: list[tuple[float, Spoken]] = []
         while len(tries) < _TRIES:
             samples, sample_rate_hz = self._say(text, _speaker(line.voice), wpm)
             if samples.shape[0] == 0:
                 raise SynthesisFailed(Stage.TTS, f"espeak-ng was silent on {len(text)} characters")
-            ratio = samples.shape[0] * 1000 / sample_rate_hz / line.target_duration_ms
+            spoken_ms = samples.shape[0] * 1000 / sample_rate_hz
+            target_ms = target_ms or spoken_ms / wanted_rate(spoken_ms, line)
+            ratio = spoken_ms / target_ms
             tries.append((abs(ratio - 1), Spoken(samples, sample_rate_hz, wpm / _NATURAL_WPM)))
             next_wpm = min(max(round(wpm * ratio), slowest), fastest)
             if abs(ratio - 1) <= _NEAR or next_wpm == wpm:

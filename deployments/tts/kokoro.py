@@ -17,7 +17,7 @@ from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
 from deployments.embedded import verify
 from deployments.errors import DurationMismatch, InvalidText, Stage, SynthesisFailed
 from deployments.options import EngineOptions
-from deployments.tts.pace import Pace
+from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.speakable import speakable
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ class KokoroEngine:
             )
         pace = self._paces[line.voice.name]
         natural_s = pace.natural_s(phonemes)
-        wanted_rate = natural_s * 1000 / line.target_duration_ms
-        if wanted_rate > _HOPELESS:
+        if natural_s * 1000 / line.target_duration_ms > _HOPELESS:
             raise _too_long(round(natural_s * 1000), line.target_duration_ms)
-        rate = min(max(wanted_rate, self._options.min_rate), self._options.max_rate)
+        rate = min(max(wanted_rate(natural_s * 1000, line), self._options.min_rate), self._options.max_rate)
         samples, sample_rate_hz = self._synthesize(phonemes, line.voice, rate)
         if samples.shape[0] == 0:
             raise SynthesisFailed(Stage.TTS, f"Kokoro was silent on {len(phonemes)} phonemes")

@@ -7,6 +7,8 @@ it.
 
 import re
 
+from deployments.contracts import Line
+
 _VOWELS = frozenset("aeiouyæɑɐɒəɚɛɜɪɔøœʊʌᵻɨʉɯɤɵ")
 _START_S, _VOWEL_S, _CONSONANT_S, _PAUSE_S = 0.22, 0.101, 0.073, 0.066
 """A line fitted to 60 sentences, Spanish and English, spoken by Kokoro's jm_kumo at rates of .7 to 1.45. Its error
@@ -17,6 +19,20 @@ _PAUSE = re.compile(r"[.,!?;:…—](?=\s)")
 _LEARNING = 0.3
 """How much the latest text counts when a voice's pace is corrected."""
 _SLOWEST, _FASTEST = 0.4, 2.5
+
+
+_COMFORTABLE = 1.25
+"""Speech that must be faster than this takes the original's pauses too, before it gets faster."""
+
+
+def wanted_rate(natural_ms: float, line: Line) -> float:
+    """The rate at which a text fills the time that its original speaks.
+
+    Where that would be hurried, it is the rate at which it fills all of the original's time, or a comfortable one if
+    that is enough.
+    """
+    in_speech = natural_ms / (line.speech_ms or line.target_duration_ms)
+    return max(min(in_speech, _COMFORTABLE), natural_ms / line.target_duration_ms)
 
 
 def estimate_s(phonemes: str) -> float:

@@ -20,7 +20,7 @@ from deployments.errors import InvalidText, Stage, StageError, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import download
 from deployments.tts.gathering import Gathering
-from deployments.tts.pace import estimate_s
+from deployments.tts.pace import estimate_s, wanted_rate
 from deployments.tts.sentences import halves, pieces
 from deployments.tts.speakable import speakable
 from deployments.tts.torch_runtime import choose_device
@@ -129,7 +129,7 @@ class XttsEngine:
         sentences = self._sentences(speakable(line.text), line.voice)
         spoken = self._gathering.run(sentences)
         natural_s = sum(self._model.seconds(speech) for speech in spoken)
-        rate = min(max(natural_s * 1000 / line.target_duration_ms, self._options.min_rate), self._options.max_rate)
+        rate = min(max(wanted_rate(natural_s * 1000, line), self._options.min_rate), self._options.max_rate)
         voice = self._latents[line.voice.name]
         waves = [self._model.vocode(speech, voice, rate) for speech in spoken]
         samples = _trimmed(np.concatenate(waves), self._model.sample_rate_hz)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.audio import pcm
+from deployments.contracts import Span
 from deployments.errors import InvalidAudio
 
 
@@ -106,3 +107,24 @@ def test_a_fade_of_hardly_anything_keeps_its_length(n_samples: int) -> None:
 @given(st.integers(0, 60_000), st.integers(8_000, 96_000))
 def test_durations_survive_the_way_to_samples_and_back(duration_ms: int, sample_rate_hz: int) -> None:
     assert pcm.samples_to_ms(pcm.ms_to_samples(duration_ms, sample_rate_hz), sample_rate_hz) == duration_ms
+
+
+def test_loud_spans_are_where_something_is_heard() -> None:
+    samples = np.zeros((4_000, 2), dtype=np.float32)
+    samples[800:1_200] = 0.5
+    samples[1_280:1_600] = 0.4
+    samples[2_000:3_999] = 0.3
+    assert pcm.loud_spans(samples, 1_000) == (Span(800, 1600), Span(2000, 4000))
+    assert pcm.loud_spans(samples, 1_000, least_gap_ms=50) == (Span(800, 1200), Span(1280, 1600), Span(2000, 4000))
+
+
+def test_what_is_far_below_the_loudest_is_a_pause() -> None:
+    samples = np.full(1_000, 0.01, dtype=np.float32)
+    samples[300:600] = 0.9
+    assert pcm.loud_spans(samples, 1_000) == (Span(300, 600),)
+    assert pcm.loud_spans(samples, 1_000, below_peak_db=50) == (Span(0, 1000),)
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 99])
+def test_silence_has_no_loud_spans(n_samples: int) -> None:
+    assert pcm.loud_spans(np.zeros(n_samples, dtype=np.float32), 48_000) == ()

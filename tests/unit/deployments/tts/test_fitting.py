@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from deployments.audio import pcm
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, Spoken
+from deployments.contracts import AudioFormat, Span, Spoken
 from deployments.errors import DeadlineExceeded, DurationMismatch
 from deployments.tts.fitting import fit, room_ms
 
@@ -76,3 +77,44 @@ def test_room_is_left_for_what_a_container_adds():
     assert room_ms(2000, AudioFormat("m4a", 48_000, 2)) == 2000
     assert 1940 <= room_ms(2000, AudioFormat("aac", 48_000, 2)) < 2000
     assert room_ms(20, AudioFormat("aac", 48_000, 2)) == 10
+
+
+def with_pause(first_ms, pause_ms, second_ms):
+    quiet = np.zeros(pause_ms * RATE_HZ // 1000, dtype=np.float32)
+    return Spoken(np.concatenate([spoken(first_ms).samples, quiet, spoken(second_ms).samples]), RATE_HZ)
+
+
+def test_phrases_are_heard_when_the_original_speaks_and_not_between():
+    speech = (Span(500, 1500), Span(3000, 3900))
+    result = fit(with_pause(1000, 300, 900), 5000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=speech)
+    assert result.samples.shape == (5 * RATE_HZ,)
+    assert result.verdict == "success"
+    assert result.speed_ratio == pytest.approx(1.0, abs=0.02)
+    for heard, span in zip(pcm.loud_spans(result.samples, RATE_HZ), speech, strict=True):
+        assert heard.start_ms == pytest.approx(span.start_ms, abs=20)
+        assert heard.end_ms == pytest.approx(span.end_ms, abs=20)
+
+
+def test_words_close_together_are_one_stretch_of_speech():
+    speech = (Span(1000, 1400), Span(1500, 1800), Span(2000, 3000))
+    result = fit(spoken(2000), 5000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=speech)
+    (heard,) = pcm.loud_spans(result.samples, RATE_HZ)
+    assert (heard.start_ms, heard.end_ms) == (pytest.approx(1000, abs=20), pytest.approx(3000, abs=20))
+
+
+def test_no_phrase_begins_or_ends_with_a_click():
+    speech = (Span(500, 1500), Span(3000, 3900))
+    dub = fit(with_pause(1000, 300, 900), 5000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=speech).samples
+    loudest_step = np.abs(np.diff(spoken(1000).samples)).max()
+    assert np.abs(np.diff(dub)).max() <= 1.1 * loudest_step
+    assert dub[0] == dub[-1] == 0
+
+
+def test_a_dub_that_no_place_is_large_enough_for_is_judged_as_a_whole():
+    result = fit(spoken(4402), 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=(Span(0, 2000),))
+    assert (result.verdict, result.speed_ratio) == ("partial", 2.0)
+
+
+def test_stretching_a_phrase_ends_with_the_fragments_time():
+    with pytest.raises(DeadlineExceeded):
+        fit(spoken(1500), 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 1.0, speech=(Span(0, 2000),))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from deployments.tts.pace import Pace, estimate_s
+from deployments.contracts import FragmentRef, Line, Voice
+from deployments.tts.pace import Pace, estimate_s, wanted_rate
 
 SENTENCE = "el βalˈon ʎˈeɣa al ˈaɾea, i el poɾtˈeɾo lo ðetjˈene sin pɾoβlˈemas."
 
@@ -38,3 +39,21 @@ def test_one_outlier_moves_the_pace_a_little():
     pace = Pace()
     pace.learn(SENTENCE, 100 * estimate_s(SENTENCE), 1.0)
     assert pace.natural_s(SENTENCE) < 1.5 * estimate_s(SENTENCE)
+
+
+@pytest.mark.parametrize(
+    ("natural_ms", "speech_ms", "rate"),
+    [
+        (2000, 4000, 0.5),
+        (4000, 4000, 1.0),
+        (4800, 4000, 1.2),
+        (5600, 4000, 1.25),
+        (7500, 4000, 1.25),
+        (9000, 4000, 1.5),
+        (9000, None, 1.5),
+        (3000, None, 0.5),
+    ],
+)
+def test_a_text_fills_the_speech_then_the_pauses_and_only_then_hurries(natural_ms, speech_ms, rate):
+    line = Line(FragmentRef("s", "f", 0), "", Voice("v", "m", "es"), 6000, speech_ms=speech_ms)
+    assert wanted_rate(natural_ms, line) == rate
