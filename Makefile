@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos overload hostile slow-clients simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos overload hostile slow-clients soak simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,9 @@ hostile: setup packages-test ## Send hostile media, messages and packets to a re
 
 slow-clients: setup ## Let 20 clients never read; how far the service grows goes to bench/results/.
 	@$(BIN)/python -m bench.slow_clients
+
+soak: setup ## Let streams come and go for MINUTES=30; the slope of memory and the number of series, in bench/results/.
+	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
 audit: setup ## Look for known vulnerabilities in the locked packages and for risky code; fails where it can't look.
 	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments client bench
