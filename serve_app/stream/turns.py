@@ -23,8 +23,8 @@ PROOFS = 8
 """Calls in a row that fill the room without waiting before more is tried."""
 GROW = 0.1
 """Of the room that a try adds, if this is more than one."""
-PATIENCE_S, MOST_PATIENCE_S = 2.0, 64.0
-"""How long after a try of more room the next one comes: doubled whenever it was too much, halved when it held."""
+PATIENCE_S, MOST_PATIENCE_S = 2.0, 128.0
+"""How long after a try of more room the next one comes, at least; doubled each time that it proved too much."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,8 +37,6 @@ class Turn:
     """None while it waits."""
     beside: int = 0
     """Calls with the models when it started, itself included."""
-    beyond: bool = False
-    """Whether it started beyond its stream's share."""
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +44,8 @@ class _Stream:
     seen_at: float
     held: int = 0
     """Its calls with the models."""
+    within: int = 0
+    """As many of them as started within its share; which ones doesn't matter."""
     waiting: deque[Turn] = field(default_factory=deque)
 
 
@@ -62,7 +62,7 @@ class Turns:
         self._busy = 0
         """Calls with the models."""
         self._within = 0
-        """Those of them that started within their stream's share."""
+        """Those of them that are within their streams' shares."""
         self._most = self._most_before = 0
         """The largest `_within` of this period of RECENT_S and of the one before."""
         self._period = -math.inf
@@ -103,7 +103,9 @@ class Turns:
             return []
         stream.held -= 1
         self._busy -= 1
-        self._within -= not turn.beyond
+        if stream.within > stream.held:
+            stream.within -= 1
+            self._within -= 1
         took_s = now - turn.started_at
         if computed_s is not None:
             self._computed_s = computed_s
@@ -143,8 +145,9 @@ class Turns:
                 del self._waiting[name]
             stream.held += 1
             self._busy += 1
+            stream.within += not beyond
             self._within += not beyond
-            turn.started_at, turn.beside, turn.beyond = now, self._busy, beyond
+            turn.started_at, turn.beside = now, self._busy
             self._most = max(self._most, self._within)
             started.append(turn)
         return started
@@ -171,9 +174,9 @@ class Turns:
         self._proofs += self._fill_room(beside)
         if self._proofs >= PROOFS and self._waiting and now >= self._try_at:
             if self._before is not None:
-                self._patience_s = max(self._patience_s / 2, PATIENCE_S)
+                self._patience_s = PATIENCE_S
             self._before, self.room, self._proofs = self.room, self.room + max(1.0, GROW * self.room), 0
-            self._try_at = now + self._patience_s
+            self._try_at = now + PATIENCE_S
 
     def _waited(self, beside: int, fits: float, now: float) -> None:
         self._proofs = 0
