@@ -36,6 +36,8 @@ DISCONNECT = "41"
 """Socket.IO's own end of the main namespace."""
 MARK = "6"
 """An Engine.IO packet without meaning (noop). It passes through the same queue as everything that is sent."""
+LARGE_BYTES = 64 * 1024
+"""Of a client's message, whose memory is then worth a MARK at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +168,30 @@ class _Link:
         self._closer = closer
         self._limits = closer.limits
         self._incoming: asyncio.Future[Message] | None = None
+        self._passed_large = False
+        """Whether the last message that Engine.IO saw was one."""
+        self._disconnect: Message | None = None
         self._closing = asyncio.ensure_future(closer.wait())
         self._saying_goodbye: asyncio.Future[None] | None = None
         self._sending: asyncio.Timeout | None = None
 
     async def receive(self) -> Message:
-        """The client's next message that Engine.IO must see, or a disconnect once the server has asked to close."""
+        """The client's next message that Engine.IO must see, or a disconnect once the server has asked to close.
+
+        At its end Engine.IO leaves its last packet in a cycle, where it stays until Python's collector comes, maybe
+        hours later. So that this is not a large one, a MARK takes its place before the disconnect.
+        """
+        if self._disconnect is not None:
+            return self._disconnect
+        message = await self._next()
+        if message["type"] == "websocket.receive":
+            self._passed_large = _size_bytes(message) >= LARGE_BYTES
+        elif message["type"] == "websocket.disconnect" and self._passed_large:
+            self._disconnect = message
+            return {"type": "websocket.receive", "text": MARK}
+        return message
+
+    async def _next(self) -> Message:
         while True:
             if self._incoming is None:
                 self._incoming = asyncio.ensure_future(self._receive())
@@ -220,7 +240,7 @@ class _Link:
         if message["type"] == "websocket.accept":
             self._closer.expect("CONNECT")
         delivery = self._closer.delivery
-        delivery.sent(len(message.get("text") or message.get("bytes") or ""))
+        delivery.sent(_size_bytes(message))
         if not self._closer.weigh():
             return
         if message.get("text") == PING:
@@ -267,3 +287,7 @@ class _Link:
         self._closing.cancel()
         if self._incoming is not None:
             self._incoming.cancel()
+
+
+def _size_bytes(message: Message) -> int:
+    return len(message.get("text") or message.get("bytes") or "")

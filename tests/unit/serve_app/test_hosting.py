@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serve_app.hosting import CLOSER_KEY, MARK, ClosableSockets, Closer, SocketLimits
+from serve_app.hosting import CLOSER_KEY, LARGE_BYTES, MARK, ClosableSockets, Closer, SocketLimits
 
 SOCKET = {"type": "websocket", "path": "/"}
 TIMEOUT_S = 5.0
@@ -301,3 +301,18 @@ async def test_a_close_does_not_wait_for_a_write_that_is_stuck(wire):
 
     await served(app, wire, limits=SocketLimits(send_timeout_s=TIMEOUT_S * 10))
     assert wire.sent == [{"type": "websocket.close", "code": 1012, "reason": "restart"}]
+
+
+@pytest.mark.parametrize(("size_bytes", "marks"), [(LARGE_BYTES, 1), (LARGE_BYTES - 1, 0)])
+async def test_what_engine_io_sees_last_is_not_large(wire, size_bytes, marks):
+    """It keeps its last packet for longer than the connection."""
+    wire.incoming.put_nowait({"type": "websocket.receive", "bytes": bytes(size_bytes)})
+    wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    received = []
+
+    async def app(scope, receive, send):
+        received.extend([await receive() for _ in range(marks + 2)])
+
+    await served(app, wire)
+    assert [message.get("text") for message in received[1:-1]] == [MARK] * marks
+    assert received[-1]["type"] == "websocket.disconnect"
