@@ -6,12 +6,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT := apertium apertium-eng-spa espeak-ng
-APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good
+APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good prometheus
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock schema bench chaos overload hostile slow-clients soak simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules schema bench chaos overload hostile slow-clients soak simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,13 +51,17 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --editable .
 	@touch $@
 
-# Debian packages are installed only where one is missing, so the second run needs neither root nor a network.
+# Debian packages are installed only where one is missing, so the second run needs neither root nor a network. That of
+# Prometheus starts a service; the tests need its programs alone.
 define install_packages
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
 		$(SUDO) apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing > /dev/null; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing > /dev/null && \
+		if ! echo $$missing | grep -qw prometheus; then true; \
+		elif [ -d /run/systemd/system ]; then $(SUDO) systemctl disable --quiet --now prometheus; \
+		else $(SUDO) /usr/sbin/service prometheus stop && $(SUDO) /usr/sbin/update-rc.d prometheus disable; fi; \
 	fi
 endef
 
@@ -76,6 +80,10 @@ lock: setup ## Resolve all of requirements/ anew from pyproject.toml; the images
 	@$(COMPILE) --upgrade --extra prod --extra coqui --extra cuda -c requirements/dev.lock -c requirements/coqui.txt \
 		pyproject.toml -o requirements/prod.lock
 	@echo 'setuptools>=80' | $(COMPILE) --upgrade - -o requirements/build.lock
+
+alert-rules: ## Write the Prometheus operator's copy of k8s/monitoring/alerts.yaml anew.
+	@cd k8s/monitoring && { sed '/^spec:/q' prometheusrule.yaml; sed -n '/^groups:/,$$s/^\(.\)/  \1/p' alerts.yaml; } > .rule \
+		&& mv .rule prometheusrule.yaml
 
 schema: setup ## Write the protocol's JSON Schema to docs/.
 	@$(BIN)/livedub schema > docs/protocol.schema.json
