@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules schema bench chaos overload hostile slow-clients soak simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules schema manifests bench chaos overload hostile slow-clients soak simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,10 @@ alert-rules: ## Write the Prometheus operator's copy of k8s/monitoring/alerts.ya
 
 schema: setup ## Write the protocol's JSON Schema to docs/.
 	@$(BIN)/livedub schema > docs/protocol.schema.json
+
+manifests: ## Copy what the manifests in k8s/ embed from configs/.
+	@cp configs/prod.yaml configs/voices.json k8s/base/
+	@cp configs/local.yaml k8s/overlays/cpu-demo/
 
 bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
 	@$(BIN)/python -m bench.latency
