@@ -366,4 +366,5 @@ class _Server:
             text = httpx.get(f"{self._url}/metrics", timeout=POLL_S * 10, trust_env=False).text
         except httpx.HTTPError:
             return None
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("sts_streams_active "))
+        told = [float(line.split()[-1]) for line in text.splitlines() if line.startswith("sts_streams_active ")]
+        return sum(told) if told else None

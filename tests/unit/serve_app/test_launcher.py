@@ -199,7 +199,8 @@ def test_open_streams_are_read_from_the_metrics(asked):
 def test_streams_that_cannot_be_counted_are_not_taken_for_none(asked):
     """Else a slow answer would end the drain with streams still open."""
     server, answers = asked
-    answers.append(httpx.ReadTimeout("slow"))
+    answers += [httpx.ReadTimeout("slow"), "# no metric of a process that has told none yet\n"]
+    assert server._open_streams() is None
     assert server._open_streams() is None
 
 
