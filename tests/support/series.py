@@ -10,6 +10,7 @@ from deployments.retries import Outcome
 from serve_app.doors import Reason
 from serve_app.metrics import NO_STAGE
 from serve_app.protocol import Backpressure, ErrorCode, FragmentProcessed
+from serve_app.standing import STATES
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and its labels."""
@@ -27,6 +28,9 @@ CLOSED: dict[str, frozenset[str]] = {
     "severity": frozenset(get_args(Backpressure.model_fields["severity"].annotation)),
     "reason": frozenset(get_args(Reason)),
     "service": frozenset({"deepl"}),
+    "deployment": frozenset({"Ingress", "Asr", "Translation", "Tts"}),
+    "state": frozenset(STATES.values()),
+    "model": frozenset({"fake", "deepl"}),
 }
 
 
