@@ -49,7 +49,7 @@ from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, StreamLimits
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/operating.md")
 EXAMPLE_TIMEOUT_S = 60.0
 
 
@@ -94,7 +94,7 @@ def commands() -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_livedub_command_and_option_named_exists(name):
     known = commands()
-    for line in re.findall(r"(?:^|`|\s)livedub ([a-z]+(?: +[^`\n#]*)?)", "\n".join(code_of(name))):
+    for line in re.findall(r"(?:^|`|\s)(?<!-n )livedub ([a-z]+(?: +[^`\n#]*)?)", "\n".join(code_of(name))):
         command, *arguments = line.split()
         assert command in known, line
         for option in (argument for argument in arguments if argument.startswith("-")):
@@ -149,8 +149,10 @@ def test_relative_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_file_of_the_project_that_is_named_exists(name):
-    named = re.findall(r"\b((?:configs|tests|docs|bench|deployments|serve_app|client)/[\w./-]*\w)", text_of(name))
-    made_up = re.compile(r"shout|bench/results")
+    named = re.findall(
+        r"\b((?:configs|tests|docs|bench|deployments|serve_app|client|k8s|requirements)/[\w./-]*\w)", text_of(name)
+    )
+    made_up = re.compile(r"shout|bench/results|k8s/overlays/site|k8s/\.env$")
     missing = [path for path in named if not made_up.search(path) and not (PROJECT / path).exists()]
     assert not missing
 
