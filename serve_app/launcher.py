@@ -34,6 +34,7 @@ RAY_DEFAULTS = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxying.middlewares",
 }
 """Settings of Ray that hold unless the environment says otherwise."""
 POLICY = "serve_app.autoscaling:FragmentPolicy"
