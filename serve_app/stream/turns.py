@@ -8,6 +8,7 @@ Nobody tells how many calls a stage computes at once. It is learnt from calls th
 """
 
 import math
+import statistics
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
@@ -186,7 +187,7 @@ class Turns:
         if fits < self.room:
             self._witnesses.append((beside, fits))
         if len(self._witnesses) == WITNESSES:
-            self._shrink(max(1.0, *(fits for _, fits in self._witnesses)), now)
+            self._shrink(max(1.0, statistics.median(fits for _, fits in self._witnesses)), now)
 
     def _shrink(self, room: float, now: float) -> None:
         self.room, self._before = room, None
