@@ -22,7 +22,7 @@ log = get_logger(__name__)
 RAY_PREFIX = "ray_"
 LABELS = (
     *("status", "stage", "error_code", "severity", "service", "outcome", "reason"),
-    *("deployment", "state", "model", "gpu", "le"),
+    *("deployment_name", "state", "model", "gpu", "le"),
 )
 """What is kept; Ray's own labels (node, worker, replica, session) are summed away."""
 LARGEST = (

@@ -220,19 +220,19 @@ class ReplicaMetrics:
         self._replicas = make.Gauge(
             "sts_replicas",
             description="Replicas of a deployment that are starting, running or stopping.",
-            tag_keys=("deployment", "state"),
+            tag_keys=("deployment_name", "state"),
         )
         self._wanted = make.Gauge(
             "sts_replicas_wanted",
             description="Replicas that a deployment should have, by its configuration or its autoscaling.",
-            tag_keys=("deployment",),
+            tag_keys=("deployment_name",),
         )
 
     def counted(self, deployment: str, states: Mapping[str, int], wanted: int) -> None:
         """What Serve's controller says of one deployment."""
         for state, count in states.items():
-            self._replicas.set(count, tags={"deployment": deployment, "state": state})
-        self._wanted.set(wanted, tags={"deployment": deployment})
+            self._replicas.set(count, tags={"deployment_name": deployment, "state": state})
+        self._wanted.set(wanted, tags={"deployment_name": deployment})
 
 
 class ServiceMetrics:

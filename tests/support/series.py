@@ -28,7 +28,7 @@ CLOSED: dict[str, frozenset[str]] = {
     "severity": frozenset(get_args(Backpressure.model_fields["severity"].annotation)),
     "reason": frozenset(get_args(Reason)),
     "service": frozenset({"deepl"}),
-    "deployment": frozenset({"Ingress", "Asr", "Translation", "Tts"}),
+    "deployment_name": frozenset({"Ingress", "Asr", "Translation", "Tts"}),
     "state": frozenset(STATES.values()),
     "model": frozenset({"fake", "deepl"}),
 }

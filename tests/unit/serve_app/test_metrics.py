@@ -5,6 +5,7 @@
 from dataclasses import dataclass, field, replace
 
 import pytest
+from ray.serve.metrics import APPLICATION_TAG, DEPLOYMENT_TAG, REPLICA_TAG
 
 from deployments.breaker import BreakerState
 from deployments.errors import DurationMismatch, InvalidAudio, Stage
@@ -114,9 +115,10 @@ def test_no_label_can_grow_without_bound_and_none_is_lost_on_the_way_to_the_scra
     labels = {label for made in registry.made.values() for label in made.tag_keys}
     assert labels == {
         *("status", "stage", "error_code", "severity", "reason", "gpu"),
-        *("service", "outcome", "deployment", "state", "model"),
+        *("service", "outcome", "deployment_name", "state", "model"),
     }
     assert labels < set(LABELS)
+    assert not labels & {DEPLOYMENT_TAG, REPLICA_TAG, APPLICATION_TAG}, "Ray Serve keeps these for itself"
 
 
 def test_a_success_is_measured_stage_by_stage(registry, metrics):
@@ -204,10 +206,10 @@ def test_a_stage_runs_one_model_at_a_time(registry, metrics):
 def test_replicas_are_told_by_deployment_and_state(registry):
     ReplicaMetrics(registry).counted("Tts", {"running": 2, "stopping": 1}, 3)
     assert registry.values("sts_replicas") == [
-        (2, {"deployment": "Tts", "state": "running"}),
-        (1, {"deployment": "Tts", "state": "stopping"}),
+        (2, {"deployment_name": "Tts", "state": "running"}),
+        (1, {"deployment_name": "Tts", "state": "stopping"}),
     ]
-    assert registry.values("sts_replicas_wanted") == [(3, {"deployment": "Tts"})]
+    assert registry.values("sts_replicas_wanted") == [(3, {"deployment_name": "Tts"})]
 
 
 @pytest.mark.parametrize(
