@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from socketio.exceptions import SocketIOError
+
 from client import DubClient, DubError, Fragment, StreamConfig
 from tests.support import clips
 from tests.support.worker import CONFIG, Worker
@@ -47,7 +49,7 @@ class Crowd:
             name = f"{behave.__name__}-{self.streams}"
             try:
                 await behave(name)
-            except (DubError, TimeoutError, OSError) as error:
+            except (DubError, SocketIOError, TimeoutError, OSError) as error:
                 self.lost.append(f"{name}: {type(error).__name__}: {error}")
             await asyncio.sleep(CADENCE_S)
 

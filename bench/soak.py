@@ -38,6 +38,7 @@ EDGE_SAMPLES = 6
 """Whose median stands for the start and for the end."""
 MIB = 2**20
 ACTOR = re.compile(r"ray::(?:ServeReplica:livedub:)?(\w+)")
+RAY_SERVERS = ("gcs_server", "raylet")
 EVERYTHING = "all together"
 
 
@@ -49,7 +50,8 @@ def kind_of(process: psutil.Process, server: RunningServer) -> str:
     if "deployments.audio.child" in command:
         return "decoders"
     actor = ACTOR.search(command)
-    return actor[1] if actor else "Ray's own"
+    name = process.name()
+    return actor[1] if actor else name if name in RAY_SERVERS else "Ray's own"
 
 
 def resident(server: RunningServer) -> dict[str, int]:
