@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules schema manifests bench chaos overload hostile slow-clients soak simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests bench chaos overload hostile slow-clients soak simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,6 +84,9 @@ lock: setup ## Resolve all of requirements/ anew from pyproject.toml; the images
 alert-rules: ## Write the Prometheus operator's copy of k8s/monitoring/alerts.yaml anew.
 	@cd k8s/monitoring && { sed '/^spec:/q' prometheusrule.yaml; sed -n '/^groups:/,$$s/^\(.\)/  \1/p' alerts.yaml; } > .rule \
 		&& mv .rule prometheusrule.yaml
+
+dashboard-picture: setup packages-test ## Draw the Grafana dashboard under a load of all kinds, into docs/dashboard.png.
+	@$(BIN)/python -m bench.dashboard_picture
 
 schema: setup ## Write the protocol's JSON Schema to docs/.
 	@$(BIN)/livedub schema > docs/protocol.schema.json

@@ -8,6 +8,7 @@ import yaml
 
 from tests.support.prometheus import MONITORING
 
+PROJECT = MONITORING.parents[1]
 SEVERITIES = {"critical", "warning"}
 
 
@@ -56,6 +57,11 @@ def test_every_alert_says_how_bad_it_is_since_when_and_what_to_do(rules):
         assert re.fullmatch(r"\d+m", rule["for"]), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}, rule["alert"]
         assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+
+
+def test_the_operators_guide_has_a_chapter_for_every_alert(rules):
+    guide = (PROJECT / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^#+ (Livedub\w+)$", guide, re.MULTILINE)) == {rule["alert"] for rule in rules}
 
 
 def test_every_alert_is_seen_to_fire_and_to_keep_quiet(rules):
