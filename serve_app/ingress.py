@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -15,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.contracts import AsrCapabilities, TranslationCapabilities, TtsCapabilities
 from deployments.errors import Stage
+from deployments.live import UserConfig
 from deployments.logs import configure_logs, get_logger
 from serve_app import pipeline
 from serve_app.config import IngressConfig, load_user_config
@@ -72,6 +74,7 @@ class Ingress:
         configure_logs(log_level)
         self._config = config
         self._overrides = overrides
+        self._user_config = UserConfig(partial(load_user_config, environ=overrides), "ingress_user_config_refused")
         live = load_user_config({}, overrides)
         self._limits = live.streams.limits()
         self._origins = doors.origins
@@ -114,14 +117,24 @@ class Ingress:
         return build_app(sockets, self._readiness, self._exposition.render, self._origins)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection."""
-        live = load_user_config(user_config, self._overrides)
+        """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection.
+
+        Raises:
+            ConfigError: the `user_config` that the replica starts with is wrong.
+        """
+        live = self._user_config.take(user_config)
+        if live is None:
+            return
         self._limits = live.streams.limits()
         self._doors.limits = live.limits
         self._sockets.apply_limits()
         self._start_watch()
         self._draining = live.draining
         self._apply_draining()
+
+    def check_health(self) -> None:
+        """Called by Ray Serve, first when the start is over."""
+        self._user_config.healthy()
 
     def _apply_draining(self) -> None:
         wanted = self._draining or self._stopping

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.asr.gather import Gatherer
 from deployments.audio import codec
@@ -24,6 +24,7 @@ from deployments.contracts import (
 )
 from deployments.errors import Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
+from deployments.live import UserConfig
 from deployments.logs import about, configure_logs, get_logger
 from deployments.worker import WorkerThreads
 
@@ -94,7 +95,7 @@ class Asr:
         self._threads = WorkerThreads(Stage.ASR, concurrency, clock=clock)
         self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
-        self._configured = False
+        self._user_config = UserConfig(AsrUserConfig.model_validate, "asr_user_config_refused")
         started_s = clock()
         self._decoders.start()
         engine.load()
@@ -104,22 +105,16 @@ class Asr:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default.
 
-        A coroutine, because Serve would call a plain method in a thread, and what waits belongs to the loop. Later
-        than at the start a wrong value is logged and changes nothing, because Serve ends a replica that raises here.
+        A coroutine, because Serve would call a plain method in a thread, and what waits belongs to the loop. Once the
+        replica has started, a wrong value is logged and changes nothing.
 
         Raises:
-            ValidationError: the first `user_config` is wrong.
+            ValidationError: the `user_config` that the replica starts with is wrong.
         """
-        try:
-            config = AsrUserConfig.model_validate(user_config)
-        except ValidationError as error:
-            if not self._configured:
-                raise
-            logger.error("asr_user_config_refused", error=str(error))  # noqa: TRY400
-            return
-        self._apply(config)
-        self._configured = True
-        logger.info("asr_configured", **config.model_dump())
+        config = self._user_config.take(user_config)
+        if config is not None:
+            self._apply(config)
+            logger.info("asr_configured", **config.model_dump())
 
     def _apply(self, config: AsrUserConfig) -> None:
         if isinstance(self._engine, Windowed):
@@ -204,5 +199,6 @@ class Asr:
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
+        self._user_config.healthy()
         self._health.check()
         self._threads.check()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -169,8 +170,9 @@ _get_global_client().deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load
 """
 
 
-async def _deploy(user_config: dict[str, int], folder: Path) -> None:
-    config = edited("fakes", {"deployments.Asr.user_config": user_config}, folder)
+async def _deploy(folder: Path, **user_configs: dict[str, Any]) -> None:
+    """The fakes again, with these user_configs by deployment."""
+    config = edited("fakes", {f"deployments.{name}.user_config": given for name, given in user_configs.items()}, folder)
     command = [sys.executable, "-c", DEPLOY, str(config)]
     process = await asyncio.create_subprocess_exec(*command, cwd=PROJECT)
     async with asyncio.timeout(60):
@@ -187,7 +189,7 @@ async def _logged(server: RunningServer, *words: str) -> None:
         pytest.fail(f"no line has {words}:\n{server.logged()[-4000:]}")
 
 
-async def test_batching_changes_live_and_a_wrong_value_changes_nothing(serve, audio: bytes, tmp_path: Path) -> None:
+async def test_values_change_live_and_a_wrong_one_changes_nothing(serve, audio: bytes, tmp_path: Path) -> None:
     server = serve("fakes", {"deployments.Asr.user_config": {"max_batch_size": 2}}, fresh=True)
     assert server.logged().count("asr_loaded") == 1
     stop = asyncio.Event()
@@ -204,15 +206,17 @@ async def test_batching_changes_live_and_a_wrong_value_changes_nothing(serve, au
             return number
 
         talking = asyncio.create_task(talk())
-        await _deploy({"max_batch_size": 5, "batch_wait_ms": 7, "window_frames": 1200}, tmp_path)
+        await _deploy(tmp_path, Asr={"max_batch_size": 5, "batch_wait_ms": 7, "window_frames": 1200})
         await _logged(server, "asr_configured", '"max_batch_size": 5', '"batch_wait_ms": 7', '"window_frames": 1200')
-        await _deploy({"max_batch_size": 0}, tmp_path)
+        await _deploy(tmp_path, Asr={"max_batch_size": 0}, Ingress={"streams": {"max_inflight": 99}})
         await _logged(server, "asr_user_config_refused", "max_batch_size")
+        await _logged(server, "ingress_user_config_refused", "streams.max_inflight", "10", "99")
         heard = len(worker.results)
         await worker.wait(lambda: len(worker.results) > heard + 5)
         stop.set()
         sent = await talking
         results = await worker.wait_results(sent)
+        assert not worker.disconnects
     assert [result["sequence_number"] for result in results] == list(range(sent))
     assert {result["status"] for result in results} == {"success"}
     assert server.logged().count("asr_loaded") == 1

@@ -238,18 +238,24 @@ async def test_a_changed_user_config_reaches_the_engine_and_what_is_left_out_goe
 @pytest.mark.parametrize(
     "wrong", [{"max_batch_size": 0}, {"batch_wait_ms": -1}, {"window_frames": 1000}, {"window_frames": 1501}, {"a": 1}]
 )
-async def test_a_wrong_user_config_is_refused_naming_the_field(wrong: dict[str, int]) -> None:
+async def test_a_wrong_user_config_ends_the_start_naming_the_field(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         await Asr(FakeAsrOptions().build()).reconfigure(wrong)
 
 
-async def test_a_wrong_user_config_that_comes_live_changes_nothing(logged: list[str]) -> None:
+@pytest.mark.parametrize(("given", "windows"), [([{"window_frames": 2000}], [1500, 2000]), ([], [1500])])
+async def test_a_wrong_user_config_that_comes_live_changes_nothing(
+    logged: list[str], given: list[dict[str, int]], windows: list[int]
+) -> None:
+    """Serve calls reconfigure at the start only where the file gives a user_config, then checks the health."""
     engine = Held()
     asr = Asr(engine)
-    await asr.reconfigure({"window_frames": 2000})
+    for user_config in given:
+        await asr.reconfigure(user_config)
+    asr.check_health()
     await asr.reconfigure({"window_frames": 1501})
 
-    assert engine.windows == [1500, 2000]
+    assert engine.windows == windows
     assert any("asr_user_config_refused" in line and "window_frames" in line for line in logged)
 
 

@@ -1,0 +1,50 @@
+"""A live change of the Ingress's user_config: a right one counts at once, a wrong one ends nothing."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from serve_app.config import ConfigError, IngressConfig
+from serve_app.doors import AuthOptions, DoorsOptions
+from serve_app.ingress import Ingress
+
+WRONG = {"streams": {"max_inflight": 99}, "draining": True}
+
+
+class Handle:
+    """Of a deployment that nobody calls here."""
+
+    def options(self, **_: object) -> "Handle":
+        return self
+
+
+@pytest.fixture
+async def ingress(monkeypatch):
+    monkeypatch.setattr(Ingress, "_start_watch", lambda self: None)  # it asks a cluster, and there is none
+    overrides = {"LIVEDUB_STREAMS__TIMEOUT_MS": "9000"}
+    return Ingress(Handle(), Handle(), Handle(), IngressConfig(), AuthOptions(), DoorsOptions(), overrides)
+
+
+async def test_a_wrong_user_config_ends_the_start(ingress):
+    with pytest.raises(ConfigError, match=r"streams\.max_inflight.*10.*99"):
+        await ingress.reconfigure(WRONG)
+
+
+@pytest.mark.parametrize(("given", "max_inflight"), [([{"streams": {"max_inflight": 5}}], 5), ([], 3)])
+async def test_a_wrong_user_config_that_comes_live_is_logged_and_changes_nothing(ingress, given, max_inflight):
+    for user_config in given:
+        await ingress.reconfigure(user_config)
+    ingress.check_health()
+    with capture_logs() as logged:
+        await ingress.reconfigure(WRONG)
+    told = next(line for line in logged if line["event"] == "ingress_user_config_refused")
+    assert told["log_level"] == "error"
+    assert "streams.max_inflight" in told["error"]
+    assert (ingress._limits.max_inflight, ingress._limits.timeout_ms) == (max_inflight, 9000)
+    assert not ingress._sockets.draining
+
+
+async def test_a_right_user_config_counts_at_once_and_after_a_wrong_one_too(ingress):
+    ingress.check_health()
+    await ingress.reconfigure(WRONG)
+    await ingress.reconfigure({"streams": {"max_inflight": 7}})
+    assert ingress._limits.max_inflight == 7
