@@ -73,7 +73,6 @@ class Ingress:
     ) -> None:
         configure_logs(log_level)
         self._config = config
-        self._overrides = overrides
         self._user_config = UserConfig(partial(load_user_config, environ=overrides), "ingress_user_config_refused")
         live = load_user_config({}, overrides)
         self._limits = live.streams.limits()
