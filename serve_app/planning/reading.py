@@ -91,23 +91,30 @@ def works_of(
 
 
 def _ingress(deployment: Mapping[str, Any]) -> Work:
-    scaling = deployment.get("autoscaling_config")
-    sockets = deployment.get("max_ongoing_requests", _SERVES_OWN)
-    if isinstance(scaling, Mapping):
-        sockets = min(sockets, scaling.get("target_ongoing_requests", sockets))
+    sockets = _number(deployment, "max_ongoing_requests", _SERVES_OWN)
+    sockets = min(sockets, _number(deployment.get("autoscaling_config") or {}, "target_ongoing_requests", sockets))
     return Work(
         "Ingress",
         INGRESS_MS,
         INGRESS_MEMORY_MIB,
         num_cpus=_resource(deployment, "num_cpus", 1.0),
         cpu_ms=INGRESS_MS.value,
-        most_streams=float(sockets),
+        most_streams=max(sockets, 1.0),
         autoscaled=_autoscaled(deployment),
     )
 
 
 def _resource(deployment: Mapping[str, Any], name: str, default: float) -> float:
-    return float((deployment.get("ray_actor_options") or {}).get(name, default))
+    return _number(deployment.get("ray_actor_options") or {}, name, default)
+
+
+def _number(options: object, name: str, default: float) -> float:
+    if not isinstance(options, Mapping):
+        raise PlanError(f"{name}: needs an object that holds it; got {options!r}")
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise PlanError(f"{name}: needs a number; got {value!r}")
+    return float(value)
 
 
 def _autoscaled(deployment: Mapping[str, Any]) -> bool:
@@ -142,11 +149,15 @@ class _Reader:
             num_cpus=_resource(deployment, "num_cpus", 1.0),
             num_gpus=num_gpus,
             cpu_ms=0.0 if on_gpu or computed is None else computed.value * cpu_share,
-            side_by_side=1 if on_gpu else self.options.concurrency,
+            side_by_side=self._side_by_side(on_gpu=on_gpu),
             gpu_memory_gib=gpu_memory_gib(self._engine, self._model) if on_gpu else None,
             gpu_memory_fraction=self._gpu_memory_fraction if on_gpu else None,
             autoscaled=_autoscaled(deployment),
         )
+
+    def _side_by_side(self, *, on_gpu: bool) -> int:
+        """On a card, and in XTTS everywhere, what comes at once shares the time; else each call has its own threads."""
+        return 1 if on_gpu or isinstance(self.options, XttsOptions) else self.options.concurrency
 
     def _ms(self, *, on_gpu: bool) -> Figure | str:
         if self.measured_ms is not None:

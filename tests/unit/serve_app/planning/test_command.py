@@ -199,6 +199,27 @@ def test_sockets_bound_the_ingress(run, tmp_path):
     assert told["deployments"]["Ingress"]["replicas"] == 3
 
 
+def test_texts_that_xtts_speaks_at_once_share_its_time(run):
+    told = run("--streams", "1", "--gpu", "cpu", "--config", LOCAL, "--json", LIVEDUB_TTS__ENGINE="xtts")
+    tts = json.loads(told.stdout)["deployments"]["Tts"]
+    assert tts["streams_a_replica"] == pytest.approx(0.6 / 2.7, rel=1e-3)
+    assert told.exit_code == 1  # 16 s for a fragment of 6 s
+
+
+@pytest.mark.parametrize(
+    ("index", "field", "value"),
+    [(0, "max_ongoing_requests", "many"), (1, "ray_actor_options", {"num_gpus": "half"}), (1, "ray_actor_options", 2)],
+)
+def test_a_deployment_that_makes_no_sense_is_one_line_and_code_2(run, tmp_path, index, field, value):
+    def wrong(application):
+        application["deployments"][index][field] = value
+
+    told = run("--streams", "1", "--gpu", "cpu", "--config", changed(tmp_path, LOCAL, wrong))
+    assert told.exit_code == 2
+    assert re.search("needs a number|needs an object", told.stderr)
+    assert told.stderr.count("\n") == 1
+
+
 def test_the_help_lists_the_cards(run):
     told = run("--help").stdout
     assert all(card in told for card in CARDS)
