@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from client.cli import app as command_line
 from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import ERROR_TABLE
 
@@ -120,6 +122,15 @@ def test_every_option_of_a_bench_that_is_named_exists():
         source = (PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
         for option in re.findall(r"--[a-z-]+", arguments):
             assert f'"{option}"' in source
+
+
+def test_every_option_that_stands_alone_exists():
+    group = typer.main.get_command(command_line)
+    known = {option for command in group.commands.values() for param in command.params for option in param.opts}
+    benches = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "bench").glob("*.py"))
+    named = {code.split()[0] for code in inline() if code.startswith("--")}
+    assert named
+    assert {option for option in named - known if f'"{option}"' not in benches} == set()
 
 
 def test_the_example_of_the_formula_is_right():
