@@ -126,7 +126,9 @@ def test_every_option_of_a_bench_that_is_named_exists():
 
 def test_every_option_that_stands_alone_exists():
     group = typer.main.get_command(command_line)
-    known = {option for command in group.commands.values() for param in command.params for option in param.opts}
+    context = typer.Context(group)
+    commands = [group.get_command(context, name) for name in group.list_commands(context)]
+    known = {option for command in commands for param in command.params for option in param.opts}
     benches = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "bench").glob("*.py"))
     named = {code.split()[0] for code in inline() if code.startswith("--")}
     assert named
