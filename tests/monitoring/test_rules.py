@@ -1,11 +1,13 @@
 """What Prometheus is given is valid, and alerts fire when they should: promtool of Debian's package says so."""
 
+import copy
 import re
 import subprocess
 
 import pytest
 import yaml
 
+from tests.support.manifests import NEWEST, OLDEST, render, schema_complaints
 from tests.support.prometheus import MONITORING
 
 PROJECT = MONITORING.parents[1]
@@ -87,3 +89,46 @@ def test_pods_are_scraped_as_often_as_the_service_on_one_machine():
     [endpoint] = loaded("podmonitor.yaml")["spec"]["podMetricsEndpoints"]
     shipped = loaded("prometheus.yaml")["global"]
     assert (endpoint["interval"], endpoint["scrapeTimeout"]) == (shipped["scrape_interval"], shipped["scrape_timeout"])
+
+
+@pytest.fixture(scope="module")
+def applied() -> list[dict]:
+    """What `kubectl apply -k k8s/monitoring` sends."""
+    return render(MONITORING)
+
+
+def test_a_cluster_gets_monitor_rules_and_dashboard(applied):
+    by_kind = {manifest["kind"]: manifest for manifest in applied}
+    assert set(by_kind) == {"PodMonitor", "PrometheusRule", "ConfigMap"}
+    assert len(applied) == 3
+    dashboard = by_kind["ConfigMap"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    shipped = (MONITORING / "grafana" / "dashboards" / "livedub.json").read_text(encoding="utf-8")
+    assert dashboard["data"]["livedub.json"] == shipped
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_the_cluster_accepts_them(applied, version):
+    assert [complaint for manifest in applied for complaint in schema_complaints(manifest, version)] == []
+
+
+def test_the_cluster_would_refuse_a_field_that_it_does_not_know(applied):
+    monitor = next(manifest for manifest in applied if manifest["kind"] == "PodMonitor")
+    monitor = copy.deepcopy(monitor)
+    monitor["spec"]["podMetricsEndpoints"][0]["scrapeTimout"] = "8s"
+    assert len(schema_complaints(monitor, NEWEST)) == 1
+
+
+def test_the_monitor_selects_the_pods_that_ray_runs_in(applied):
+    """Their labels and the port's name are those of k8s/base; KubeRay adds ray.io/cluster."""
+    monitor = next(manifest for manifest in applied if manifest["kind"] == "PodMonitor")["spec"]
+    [service] = [each for each in render(MONITORING.parent / "base") if each["kind"] == "RayService"]
+    cluster = service["spec"]["rayClusterConfig"]
+    templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    wanted = {rule["key"]: rule.get("values") for rule in monitor["selector"]["matchExpressions"]}
+    assert wanted.pop("ray.io/cluster") is None
+    for template in templates:
+        labels = template["metadata"]["labels"]
+        assert all(labels[key] in values for key, values in wanted.items())
+        ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+        assert monitor["podMetricsEndpoints"][0]["port"] in ports
