@@ -4,12 +4,15 @@ import asyncio
 import base64
 import math
 
+import httpx
 import pytest
 
 from tests.support import clips
+from tests.support.series import series, strangers, total
 from tests.support.worker import CONFIG, Worker
 
 TOO_LARGE = 11 * 1024 * 1024
+RESULTS = "sts_fragment_processing_seconds_count"
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +253,54 @@ async def test_binary_fragments_get_binary_audio_and_base64_gets_base64(server, 
         second = (await worker.wait_results(2))[1]
         assert first["dubbed_audio"]["data"][4:8] == b"ftyp"
     assert base64.b64decode(second["dubbed_audio"]["data_base64"])[4:8] == b"ftyp"
+
+
+HOSTILE = ('"', "\\", "\n", "},x=1{", 'a",error_code="b', "名前", "x" * 200)
+"""What would end a label or a line of /metrics if it came that far."""
+ROUNDS = 3
+
+
+async def speak_of(server, audio, name, number):
+    """One worker's messages, under names that nobody else uses; each draws an answer. Returns how many results."""
+    async with Worker(server.url, headers={"X-Worker-ID": f"worker-{number}"}) as worker:
+        language, voice = f"x{chr(97 + number % 26)}", f"voice-{name[:50]}"
+        for change in ({"target_language": language}, {"voice_profile": voice}, {"format": name}, {"channels": name}):
+            config = {**CONFIG, **change}
+            await worker.emit("stream:init", {"stream_id": name, "worker_id": name, "config": config})
+        await worker.wait(lambda: len(worker.errors) >= 4)
+        await worker.init(name)
+        await worker.emit(f"event:{name}", {})
+        await worker.emit(name, {"stream_id": name})
+        await worker.send(0, audio, stream_id=f"other {name}"[:256])
+        await worker.send(0, b"not audio", audio__duration_ms=1000)
+        await worker.send(1, audio, fragment_id=f"{name} again", audio__duration_ms=1000)
+        await worker.wait_results(2)
+        await worker.wait(lambda: len(worker.errors) >= 7)
+    async with Worker(server.url) as worker:
+        await worker.init(f"asr-error-{name}")
+        await worker.send(0, audio, audio__duration_ms=1000)
+        await worker.wait_results(1)
+    return 3
+
+
+async def test_nothing_that_clients_choose_becomes_a_series(server, audio):
+    """Other streams, languages, voices, events and ids make no more series than the first ones did."""
+    found = []
+    async with httpx.AsyncClient(base_url=server.url, timeout=10) as http:
+
+        async def scraped(results):
+            """The scrape that counts so many results."""
+            async with asyncio.timeout(30):
+                while total(text := (await http.get("/metrics")).text, RESULTS) < results:
+                    await asyncio.sleep(0.3)
+            return text
+
+        expected = total((await http.get("/metrics")).text, RESULTS)
+        for turn in range(ROUNDS):
+            names = [f"{turn} {text} {number}" for number, text in enumerate(HOSTILE)]
+            done = await asyncio.gather(*(speak_of(server, audio, name, n + turn) for n, name in enumerate(names)))
+            expected += sum(done)
+            found.append(series(await scraped(expected)))
+    assert found[1] == found[-1]
+    assert strangers(found[-1]) == []
+    assert {dict(labels).get("error_code") for _, labels in found[-1]} >= {"MODEL_ERROR", "INVALID_VOICE_PROFILE"}
