@@ -315,6 +315,8 @@ def test_each_budget_covers_pods_of_one_kind_and_leaves_room_to_move_them():
         assert "maxUnavailable" not in budget["spec"]
         covered[groups[0]["groupName"]] = (budget["spec"]["minAvailable"], groups[0]["minReplicas"])
     assert covered["cpu"][0] < covered["cpu"][1], "one door must be free to move"
+    ingress = next(d for d in serve_config(manifests)["applications"][0]["deployments"] if d["name"] == "Ingress")
+    assert covered["cpu"][0] < ingress["autoscaling_config"]["min_replicas"], "a door without a replica is not ready"
     assert covered.keys() == {"cpu", "gpu"}
 
 
