@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests bench chaos overload hostile slow-clients soak simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench chaos overload hostile slow-clients soak simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,13 @@ schema: setup ## Write the protocol's JSON Schema to docs/.
 manifests: ## Copy what the manifests in k8s/ embed from configs/.
 	@cp configs/prod.yaml configs/voices.json k8s/base/
 	@cp configs/local.yaml k8s/overlays/cpu-demo/
+
+ENGINE ?= docker
+images: ## Build livedub:cpu and livedub:cuda with ENGINE=docker; IMAGES=cpu one of them, PYTHON_IMAGE=… on another base.
+	@for image in $(or $(IMAGES),cpu cuda); do \
+		$(ENGINE) build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) -t livedub:$$image \
+			--build-arg REVISION=$$(git rev-parse HEAD) -f k8s/images/Dockerfile.$$image . || exit; \
+	done
 
 bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
 	@$(BIN)/python -m bench.latency
