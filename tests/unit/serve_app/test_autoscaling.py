@@ -1,8 +1,8 @@
 """The scaling policy as Ray Serve's controller meets it."""
 
+import logging
 from types import SimpleNamespace
 
-import pytest
 from ray.serve.config import AutoscalingPolicy
 
 from serve_app.autoscaling import FragmentPolicy
@@ -35,9 +35,14 @@ def test_it_holds_still_before_any_replica_has_told():
     assert FragmentPolicy()(context(20, 1, 3)) == (3, {})
 
 
-def test_a_wrong_option_ends_the_start():
-    with pytest.raises(ValueError, match="target_msec: no such option"):
-        FragmentPolicy(target_msec=1)
+def test_a_wrong_option_is_logged_and_scales_nothing(caplog, monkeypatch):
+    """Serve's controller would log an exception ten times a second and deploy nothing more."""
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    policy = FragmentPolicy(target_msec=1)
+
+    assert "target_msec: no such option; allowed: target_ms" in caplog.text
+    told = {"busy": {"a": 1.0}, "computing_ms": {"a": 400}, "slots": {"a": 1.0}}
+    assert policy(context(50, 1, 2, **told)) == (2, {})
 
 
 def test_the_controller_gets_it_by_the_name_that_files_use():
