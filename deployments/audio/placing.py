@@ -99,6 +99,26 @@ def place(phrases: Sequence[Span], speech: Sequence[Span], room_ms: int, limits:
     return found.placed if found else ()
 
 
+def with_edges(placed: Sequence[Placed], spoken_ms: int, room_ms: int, edge_ms: int) -> tuple[Placed, ...]:
+    """Phrases with some of the quiet around them, which soft consonants are in; those stay where they are.
+
+    A phrase gets `edge_ms` on each side, and no more than half of the gap to its neighbour, spoken or heard.
+    """
+    found: list[Placed] = []
+    for number, one in enumerate(placed):
+        before = placed[number - 1] if number else None
+        after = placed[number + 1] if number + 1 < len(placed) else None
+        room_before_ms = (one.start_ms - before.heard.end_ms) / 2 if before else one.start_ms
+        room_after_ms = ((after.start_ms if after else room_ms) - one.heard.end_ms) / (2 if after else 1)
+        quiet_before_ms = (one.spoken.start_ms - before.spoken.end_ms) / 2 if before else one.spoken.start_ms
+        quiet_after_ms = ((after.spoken.start_ms if after else spoken_ms) - one.spoken.end_ms) / (2 if after else 1)
+        more_before_ms = max(0, int(min(edge_ms, quiet_before_ms, room_before_ms * one.speed_ratio)))
+        more_after_ms = max(0, int(min(edge_ms, quiet_after_ms, room_after_ms * one.speed_ratio)))
+        spoken = Span(one.spoken.start_ms - more_before_ms, one.spoken.end_ms + more_after_ms)
+        found.append(Placed(spoken, one.start_ms - int(more_before_ms / one.speed_ratio), one.speed_ratio))
+    return tuple(found)
+
+
 def _cheapest(
     best: Sequence[Sequence[_Way | None]],
     sources: Sequence[Span],

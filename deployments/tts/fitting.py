@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from deployments.audio import codec, pcm, timing
-from deployments.audio.placing import Placed, joined, place
+from deployments.audio.placing import Placed, joined, place, with_edges
 from deployments.audio.stretch import stretch
 from deployments.audio.timing import FitLimits
 from deployments.contracts import AudioFormat, Samples, Span, Spoken
 
 LEAST_PAUSE_MS = 250
 """Shorter pauses of the original are part of its speech: between words, and where its recogniser is not sure."""
+_EDGE_MS = 50
+"""Of the quiet around a phrase, kept with it: final consonants are in there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,15 @@ def fit(
     """
     rate_hz = spoken.sample_rate_hz
     room = room_ms(target_ms, output)
+    spoken_ms = max(1, pcm.samples_to_ms(spoken.samples.shape[0], rate_hz))
     left = _left_after(spoken.rate, limits)
     stretching = Stretching(deadline_s, clock)
     phrases = place(pcm.loud_spans(spoken.samples, rate_hz), joined(speech, LEAST_PAUSE_MS), room, left)
     if phrases:
         n_fitted = pcm.ms_to_samples(room, rate_hz)
         verdict = timing.judge(target_ms, codec.decoded_duration_ms(n_fitted, rate_hz, output), limits)
-        return Fitted(_placed(spoken, phrases, n_fitted, stretching), _overall(phrases), verdict)
-    spoken_ms = max(1, pcm.samples_to_ms(spoken.samples.shape[0], rate_hz))
+        whole = with_edges(phrases, spoken_ms, room, _EDGE_MS)
+        return Fitted(_placed(spoken, whole, n_fitted, stretching), _overall(phrases), verdict)
     plan = timing.plan_fit(spoken_ms, room, left)
     n_fitted = pcm.ms_to_samples(plan.fitted_ms, rate_hz)
     dubbed_ms = codec.decoded_duration_ms(n_fitted, rate_hz, output)
@@ -87,7 +90,7 @@ def _placed(spoken: Spoken, phrases: Sequence[Placed], n_fitted: int, stretching
     for phrase in phrases:
         start, end = (pcm.ms_to_samples(ms, rate_hz) for ms in (phrase.spoken.start_ms, phrase.spoken.end_ms))
         at = pcm.ms_to_samples(phrase.start_ms, rate_hz)
-        n_heard = min(pcm.ms_to_samples(phrase.heard.duration_ms, rate_hz), n_fitted - at)
+        n_heard = max(0, min(pcm.ms_to_samples(phrase.heard.duration_ms, rate_hz), n_fitted - at))
         dub[at : at + n_heard] = stretching.stretch(spoken.samples[start:end], rate_hz, phrase.speed_ratio, n_heard)
     return dub
 

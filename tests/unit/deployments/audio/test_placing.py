@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.audio.placing import LEAST_GAP_MS, MOST_PIECES, joined, overlap_ms, place
+from deployments.audio.placing import LEAST_GAP_MS, MOST_PIECES, Placed, joined, overlap_ms, place, with_edges
 from deployments.audio.timing import FitLimits
 from deployments.contracts import Span
 
@@ -103,3 +103,26 @@ def test_neighbours_are_joined_below_the_least_gap():
 
 def test_overlap_is_what_two_sets_of_spans_have_in_common():
     assert overlap_ms(spans((0, 100), (200, 400)), spans((50, 250), (390, 1000))) == 50 + 50 + 10
+
+
+def test_edges_come_out_of_the_quiet_around_and_move_nothing():
+    placed = [
+        Placed(Span(20, 1000), 500, 1.0),
+        Placed(Span(1060, 2000), 2000, 2.0),
+        Placed(Span(2400, 3000), 2500, 1.0),
+    ]
+    found = with_edges(placed, 3000, 3130, 50)
+    assert [(one.spoken.start_ms, one.spoken.end_ms) for one in found] == [(0, 1030), (1030, 2030), (2385, 3000)]
+    assert [one.start_ms for one in found] == [480, 1985, 2485]
+
+
+@given(_track(2000, 900), _track(3000, 2000), st.integers(1, 3000), st.integers(0, 100))
+def test_edges_never_touch(phrases, speech, more_ms, edge_ms):
+    room_ms, spoken_ms = speech[-1].end_ms + more_ms, phrases[-1].end_ms + edge_ms
+    found = with_edges(place(phrases, speech, room_ms, LIMITS), spoken_ms, room_ms, edge_ms)
+    for before, after in pairwise(found):
+        assert before.spoken.end_ms <= after.spoken.start_ms
+        assert before.heard.end_ms <= after.start_ms + 1, "but for rounding"
+    for one in found:
+        assert one.start_ms >= 0
+        assert one.spoken.end_ms <= spoken_ms
