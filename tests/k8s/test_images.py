@@ -116,7 +116,7 @@ PLANTED = {
     "nothing is fetched past Debian and the lock": ("COPY client client", "ADD client client"),
     "no secret is an argument or a variable": ("ARG REVISION=unknown", "ARG DEEPL_API_KEY=unknown"),
     "labels say what it is": ("image.revision=", "image.created="),
-    "what is written goes to /tmp and /models": ("HOME=/tmp ", "HOME=/home/livedub "),
+    "what is written goes to /tmp and /models": ("HOME=/tmp ", "HOME=/var/livedub "),
 }
 
 
