@@ -6,8 +6,8 @@ A replica carries
 
 streams, since each stream brings one fragment every `fragment_s`. The share is the deployment's `num_gpus` where that
 is below 1: replicas on one card are taken to share its time, which is the careful guess, since nobody has measured it.
-Replicas are what the streams need, rounded up, and one at least. Cards are packed as Ray packs fractions of them; CPUs
-are what Ray reserves or what the engines compute, whichever is more.
+Replicas are what the streams need, rounded up, and no fewer than the configuration keeps. Cards are packed as Ray packs
+fractions of them; CPUs are what Ray reserves or what the engines compute, whichever is more.
 """
 
 import math
@@ -58,6 +58,8 @@ class Work:
     gpu_memory_fraction: float | None = None
     """Of its card, that the configuration lets a replica take."""
     autoscaled: bool = True
+    fewest_replicas: int = 1
+    """That the configuration keeps whatever the load is, so that one may be lost."""
 
     @property
     def share(self) -> float:
@@ -166,8 +168,9 @@ def plan(load: Load, works: Sequence[Work], card: Card | None, timeout_ms: int) 
     planned = []
     for work in works:
         carried = streams_a_replica(work, load)
-        most = replicas(load.streams, carried)
-        least = min(most, replicas(load.least_streams, carried)) if work.autoscaled else most
+        most = max(work.fewest_replicas, replicas(load.streams, carried))
+        quiet = max(work.fewest_replicas, replicas(load.least_streams, carried))
+        least = min(most, quiet) if work.autoscaled else most
         planned.append(Planned(work, carried, most, least))
     gpus, together = cards([(p.work.num_gpus, p.replicas) for p in planned])
     least_gpus, _ = cards([(p.work.num_gpus, p.least_replicas) for p in planned])

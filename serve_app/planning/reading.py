@@ -101,6 +101,7 @@ def _ingress(deployment: Mapping[str, Any]) -> Work:
         cpu_ms=INGRESS_MS.value,
         most_streams=max(sockets, 1.0),
         autoscaled=_autoscaled(deployment),
+        fewest_replicas=_fewest_replicas(deployment),
     )
 
 
@@ -115,6 +116,10 @@ def _number(options: object, name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise PlanError(f"{name}: needs a number; got {value!r}")
     return float(value)
+
+
+def _fewest_replicas(deployment: Mapping[str, Any]) -> int:
+    return max(1, round(_number(deployment.get("autoscaling_config") or {}, "min_replicas", 1)))
 
 
 def _autoscaled(deployment: Mapping[str, Any]) -> bool:
@@ -153,6 +158,7 @@ class _Reader:
             gpu_memory_gib=gpu_memory_gib(self._engine, self._model) if on_gpu else None,
             gpu_memory_fraction=self._gpu_memory_fraction if on_gpu else None,
             autoscaled=_autoscaled(deployment),
+            fewest_replicas=_fewest_replicas(deployment),
         )
 
     def _side_by_side(self, *, on_gpu: bool) -> int:

@@ -190,6 +190,15 @@ def test_deployments_that_don_t_scale_get_a_number(run):
     assert "autoscaling_config" not in told
 
 
+def test_the_fewest_replicas_of_the_configuration_are_kept(run, tmp_path):
+    def three(application):
+        application["deployments"][0]["autoscaling_config"]["min_replicas"] = 3
+
+    told = values(run, "--streams", "1", "--gpu", "rtx-4090", "--config", changed(tmp_path, PROD, three))
+    ingress = told["deployments"]["Ingress"]
+    assert (ingress["least_replicas"], ingress["replicas"]) == (3, 3)
+
+
 def test_sockets_bound_the_ingress(run, tmp_path):
     def few(application):
         application["deployments"][0]["max_ongoing_requests"] = 10

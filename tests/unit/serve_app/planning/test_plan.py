@@ -156,6 +156,13 @@ def test_cpus_are_what_engines_compute_where_that_is_more_than_what_ray_reserves
     assert (got.gpus, got.card) == (0, None)
 
 
+def test_no_fewer_replicas_are_planned_than_the_configuration_keeps():
+    [got] = planned(1, work(ms=900, fewest_replicas=2)).deployments
+    assert (got.least_replicas, got.replicas) == (2, 2)
+    [got] = planned(40, work(ms=900, fewest_replicas=2), least_streams=20).deployments
+    assert (got.least_replicas, got.replicas) == (5, 10)
+
+
 def test_a_deployment_that_does_not_scale_has_its_number_all_the_time():
     [got] = planned(10, work(ms=900, autoscaled=False), least_streams=1).deployments
     assert got.least_replicas == got.replicas == 3
