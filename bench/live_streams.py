@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,13 +65,14 @@ class Story:
 class LiveStream:
     """One stream, a fragment every `cadence_s`."""
 
-    url: str
+    url: str | Sequence[str]
     name: str
     cadence_s: float
     results: list[FragmentResult] = field(default_factory=list)
     outages_s: list[float] = field(default_factory=list)
     sent: int = 0
     reconnects: int = 0
+    running: bool = False
     failure: str = ""
 
     async def run(self, seconds: float, first_s: float = 0.0) -> None:
@@ -81,6 +82,7 @@ class LiveStream:
         config = StreamConfig(target_language="es", format="m4a", sample_rate_hz=48_000, channels=2)
         try:
             async with DubClient(self.url, config=config, stream_id=self.name, max_inflight=4) as dubbing:
+                self.running = True
                 watching = asyncio.create_task(self._watch(dubbing))
                 reading = asyncio.create_task(self._read(dubbing))
                 started_s = time.monotonic()
@@ -94,6 +96,8 @@ class LiveStream:
                 self.reconnects = dubbing.reconnects
         except DubError as error:
             self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self.running = False
 
     async def _read(self, dubbing: DubClient) -> None:
         async for result in dubbing.results():

@@ -84,14 +84,18 @@ class RunningServer:
         try:
             return self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            return self.process.wait()
+            return self.kill()
+
+    def kill(self) -> int:
+        """End it without a word."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
 
 
-def start(config: Path, log: Path, environ: dict[str, str] | None = None) -> RunningServer:
-    """Start `livedub serve` on a free port and wait until /ready says yes."""
-    port = free_port()
+def start(config: Path, log: Path, environ: dict[str, str] | None = None, port: int | None = None) -> RunningServer:
+    """Start `livedub serve`, on a free port unless one is named, and wait until /ready says yes."""
+    port = port or free_port()
     command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(

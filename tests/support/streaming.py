@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 
 from client import DubClient, Fragment, FragmentResult, StreamConfig
 from serve_app.protocol import StreamComplete
@@ -13,7 +14,7 @@ PACE_S = 0.1
 class Streaming:
     """One that sends until told to stop; meanwhile what it has got, afterwards the stream's summary."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str | Sequence[str], name: str) -> None:
         self.client = DubClient(url, config=CONFIG, stream_id=name)
         self.stop = asyncio.Event()
         self.sent: list[str] = []
