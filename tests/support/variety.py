@@ -16,7 +16,7 @@ ORIGIN = "https://studio.example"
 CHANGES: dict[str, Any] = {
     "args.doors": {"origins": [ORIGIN]},
     "args.asr.script": [
-        {"stream": "poison", "crash": True},
+        {"stream": "poison", "fragments": [0], "crash": True},
         {"stream": "failing", "error": "MODEL_ERROR"},
         {"stream": "full", "error": "QUEUE_FULL"},
         {"stream": "crowd", "delay_ms": 700},
@@ -63,7 +63,7 @@ class Load:
                 await worker.send(number, self._audio[number % 4], audio__duration_ms=MS)
                 number += 1
                 await asyncio.sleep(period_s)
-            await worker.wait_results(number)
+            await _answered(worker, number)
             self._keep(worker)
 
     async def _crowd(self, end_s: float) -> None:
@@ -75,7 +75,7 @@ class Load:
                 for _ in range(12):
                     await worker.send(number, self._audio[number % 4], audio__duration_ms=MS)
                     number += 1
-                await worker.wait(lambda sent=number: len(worker.results) + len(worker.errors) >= sent)
+                await _answered(worker, number)
                 await asyncio.sleep(0.5)
             self._keep(worker)
 
@@ -99,8 +99,15 @@ class Load:
             await worker.init("poison", timeout_ms=30_000)
             await worker.send(0, self._audio[5], audio__duration_ms=MS)
             await worker.wait_results(1, 40)
+            await worker.send(1, self._audio[6], audio__duration_ms=MS)  # until there is a replica again
+            await worker.wait_results(2, 40)
             self._keep(worker)
 
     def _keep(self, worker: Worker) -> None:
         self.results += worker.results
         self.errors += worker.errors
+
+
+async def _answered(worker: Worker, sent: int) -> None:
+    """Wait until every fragment has its result or was refused."""
+    await worker.wait(lambda: len(worker.results) + len(worker.errors) >= sent)
