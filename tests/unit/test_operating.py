@@ -93,7 +93,7 @@ def test_every_event_of_the_logs_that_is_named_is_logged():
         for top in ("serve_app", "deployments")
         for path in (PROJECT / top).rglob("*.py")
     )
-    suffixes = r"(?:failed|died|quarantined|refused)"
+    suffixes = r"(?:failed|died|processed|quarantined|refused)"
     named = {name for name in inline() if re.fullmatch(rf"[a-z]+(?:_[a-z]+)*_{suffixes}", name)}
     assert len(named) > 5
     assert {name for name in named if f'"{name}"' not in sources} == set()
