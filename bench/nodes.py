@@ -117,6 +117,8 @@ def main() -> None:
         for _ in range(2):
             nodes.add()
         nodes.serve(edited("fakes", CHANGES, folder), folder / "server.log")
+        for name in DEPLOYMENTS:
+            nodes.wait_for(name, 2)
         for node in nodes.nodes:
             if node.replicas("Ingress"):
                 nodes.wait_for_proxy(node)
