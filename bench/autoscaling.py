@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from bench.history import Rules, judge, save
 from bench.live_streams import LiveStream, Story, tally
 from bench.report import RESULTS, write
-from serve_app.launcher import POLICY
+from serve_app.serve_file import POLICY
 from tests.support.nodes import Nodes
 from tests.support.server import PROJECT
 

@@ -41,8 +41,8 @@ from deployments.translation.deployment import Translation
 from deployments.tts.deployment import Tts
 from serve_app.config import AppConfig, ConfigError, load_args, load_voices
 from serve_app.gpus import count_gpus
-from serve_app.launcher import args_of, read_schema, user_config_of
 from serve_app.preflight import PLACEHOLDER_KEY, missing
+from serve_app.serve_file import args_of, read_schema, user_config_of
 from tests.support import clips
 
 FRAGMENT_MS = 6000

@@ -14,9 +14,10 @@ from rich.table import Table
 from serve_app.config import ConfigError, effective
 from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
 from serve_app.gpus import count_gpus
-from serve_app.launcher import LaunchError, LaunchOptions, args_of, launch, read_config, read_schema, user_config_of
+from serve_app.launcher import LaunchError, LaunchOptions, launch
 from serve_app.preflight import missing
 from serve_app.protocol import json_schema
+from serve_app.serve_file import args_of, read_config, read_schema, user_config_of
 
 USAGE_ERROR = 2
 SOMETHING_MISSING = 1

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from serve_app.config import ConfigError
-from serve_app.launcher import args_of, read_schema
+from serve_app.serve_file import args_of, read_schema
 from serve_app.weights import WeightsError, await_fetched, sources
 from serve_app.weights import fetch as fetch_weights
 

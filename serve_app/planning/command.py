@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 
 from serve_app.config import ConfigError, load_args, load_user_config
-from serve_app.launcher import args_of, read_schema, user_config_of
 from serve_app.planning.figures import CARDS
 from serve_app.planning.plan import Load, Plan
 from serve_app.planning.plan import plan as planned
 from serve_app.planning.reading import Given, PlanError, card_named, works_of
 from serve_app.planning.report import text, values
 from serve_app.preflight import PLACEHOLDER_KEY
+from serve_app.serve_file import args_of, read_schema, user_config_of
 
 USAGE_ERROR = 2
 PROBLEMS = 1

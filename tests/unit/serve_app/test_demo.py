@@ -8,7 +8,7 @@ import pytest
 
 from serve_app import demo
 from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
-from serve_app.launcher import read_config
+from serve_app.serve_file import read_config
 
 
 def test_what_the_demo_runs_on_ships_with_the_project():

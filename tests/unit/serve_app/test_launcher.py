@@ -1,4 +1,4 @@
-"""What the launcher decides before it starts anything."""
+"""The file that the service is run with, and what the launcher decides before it starts anything."""
 
 import threading
 from pathlib import Path
@@ -9,18 +9,8 @@ import yaml
 
 from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
-from serve_app.launcher import (
-    POLICY,
-    LaunchError,
-    LaunchOptions,
-    Stopped,
-    args_of,
-    draining,
-    launch,
-    local_url,
-    read_config,
-    user_config_of,
-)
+from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url
+from serve_app.serve_file import POLICY, args_of, draining, read_config, user_config_of
 
 CONFIGS = sorted((PROJECT_DIR / "configs").glob("*.yaml"))
 FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
