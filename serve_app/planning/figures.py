@@ -127,7 +127,7 @@ INGRESS_MS = Figure(
     14.5, How.MEASURED, "make bench, bench/results/latency.json: in the server around the models, AMD EPYC, 2 cores"
 )
 INGRESS_MEMORY_MIB = Figure(
-    187, How.MEASURED, "python -m bench.slow_clients, bench/results/slow_clients.json: before its clients came"
+    445, How.MEASURED, "make slow-clients, bench/results/slow_clients.json: once 20 clients had come and gone"
 )
 
 

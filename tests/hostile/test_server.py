@@ -19,7 +19,6 @@ from websockets.protocol import State
 from tests.hostile.corpus import OK, media
 from tests.hostile.messages import messages
 from tests.hostile.packets import packets
-from tests.integration.conftest import serve  # noqa: F401 - a fixture
 from tests.support import clips
 from tests.support.worker import Worker
 
@@ -174,7 +173,7 @@ async def send_packets(port: int, book: Book) -> dict[str, str]:
 
 
 @pytest.mark.timeout(240)
-async def test_the_whole_corpus_harms_nobody(serve):  # noqa: F811
+async def test_the_whole_corpus_harms_nobody(serve):
     server = serve("fakes")
     media()  # made now: making them takes seconds, in which nothing could be timed
     async with Worker(server.url) as worker:
@@ -210,7 +209,7 @@ async def test_the_whole_corpus_harms_nobody(serve):  # noqa: F811
     assert slower < MAX_SLOWER
 
 
-async def test_a_decoder_killed_at_work_costs_its_fragment_nothing(serve):  # noqa: F811
+async def test_a_decoder_killed_at_work_costs_its_fragment_nothing(serve):
     server = serve("fakes")
     audio = clips.adts_fragments(1000)[0]
     async with Worker(server.url) as worker:

@@ -139,8 +139,24 @@ async def test_requests_and_answers_cross_processes() -> None:
 
 
 async def test_elapsed_time_is_whole_milliseconds_of_decoding_and_recognising_without_the_wait_between() -> None:
-    ticks = iter([0.0, 0.25, 1.0, 1.1237, 2.0, 2.0, 2.0, 7.0, 7.5])
-    transcript = await Asr(FakeAsrOptions().build(), clock=lambda: next(ticks)).transcribe(request())
+    now_s = 0.0
+
+    def passing(seconds, call):
+        """The same call, which takes so long."""
+
+        def timed(*args):
+            nonlocal now_s
+            now_s += seconds
+            return call(*args)
+
+        return timed
+
+    engine = FakeAsrOptions().build()
+    engine.transcribe = passing(0.5, engine.transcribe)
+    asr = Asr(engine, clock=lambda: now_s)
+    asr._decoders.decode = passing(0.1237, asr._decoders.decode)
+    asr._threads.run = passing(5.0, asr._threads.run)
+    transcript = await asr.transcribe(request(budget_ms=10_000))
 
     assert transcript.elapsed_ms == 624
     assert isinstance(transcript.elapsed_ms, int)

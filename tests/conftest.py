@@ -1,4 +1,4 @@
-"""One real server at a time; tests that need the same configuration share it."""
+"""One real server at a time in the whole run; tests that need the same configuration share it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
