@@ -32,7 +32,6 @@ from bench.report import RESULTS, write
 from bench.scores import Dubbed, border_step, isochrony, translation, wer
 from client.pauses import Lengths, split
 from deployments.asr.faster_whisper import FasterWhisperOptions
-from deployments.audio.placing import joined
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
     ASR_RATE_HZ,
@@ -49,7 +48,7 @@ from deployments.contracts import (
 )
 from deployments.errors import DurationMismatch, StageError
 from deployments.translation.apertium import ApertiumOptions
-from deployments.tts.fitting import LEAST_PAUSE_MS, fit
+from deployments.tts.fitting import fit, speech_ms
 from deployments.tts.kokoro import KokoroOptions
 from deployments.tts.voices import VoiceBook
 from serve_app.config import load_voices
@@ -191,9 +190,8 @@ def _dub(
     """One fragment's dub, added to the others of its way."""
     original_ms = samples.shape[0] * 1000 // ASR_RATE_HZ
     speech = recognition.speech if recognition else ()
-    speech_ms = sum(span.duration_ms for span in joined(speech, LEAST_PAUSE_MS)) or None
     try:
-        spoken = engine.speak(Line(ref, text, voice, original_ms, speech_ms=speech_ms))
+        spoken = engine.speak(Line(ref, text, voice, original_ms, speech_ms=speech_ms(speech)))
         fitted = fit(spoken, original_ms, OUTPUT, FitLimits(), deadline_s=1.0, clock=lambda: 0.0, speech=speech)
     except DurationMismatch:
         way.failed += 1

@@ -38,13 +38,18 @@ def census(details: dict[str, Any], application: str) -> dict[str, Census]:
     A controller that has just restarted may know none.
     """
     found = {}
-    deployments = ((details.get("applications") or {}).get(application) or {}).get("deployments") or {}
-    for name, deployment in deployments.items():
+    for name, deployment in (_deployments(details, application) or {}).items():
         replicas = deployment.get("replicas") or []
         states = Counter(STATES.get(str(replica["state"]).rpartition(".")[2]) for replica in replicas)
         told = {state: states[state] for state in dict.fromkeys(STATES.values())}
         found[name] = Census(told, int(deployment.get("target_num_replicas") or 0))
     return found
+
+
+def _deployments(details: dict[str, Any], application: str) -> dict[str, Any] | None:
+    """The application's deployments by name; None: the controller doesn't list the application."""
+    listed = (details.get("applications") or {}).get(application)
+    return None if listed is None else listed.get("deployments") or {}
 
 
 class Standing:
@@ -69,10 +74,10 @@ class Standing:
 
         A list without the application says nothing: a controller that has just restarted knows none.
         """
-        application = (details.get("applications") or {}).get(self._application)
-        if application is None or self.stopping:
+        deployments = _deployments(details, self._application)
+        if deployments is None or self.stopping:
             return self.stopping
-        replicas = ((application.get("deployments") or {}).get(self._deployment) or {}).get("replicas") or []
+        replicas = (deployments.get(self._deployment) or {}).get("replicas") or []
         states = [str(replica["state"]) for replica in replicas if replica["replica_id"] == self._replica_id]
         self._missing = 0 if states else self._missing + 1
         self.stopping = any(state.endswith(STOPPING) for state in states) or self._missing == MISSING_LIMIT

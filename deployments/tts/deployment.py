@@ -12,7 +12,6 @@ import numpy as np
 
 from deployments.audio import codec, pcm, timing
 from deployments.audio.decoders import Decoders
-from deployments.audio.placing import joined
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
     AudioFormat,
@@ -27,7 +26,7 @@ from deployments.contracts import (
 from deployments.errors import DeadlineExceeded, Stage, StageError, SynthesisFailed
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.tts.fitting import LEAST_PAUSE_MS, Fitted, fit, room_ms
+from deployments.tts.fitting import Fitted, fit, room_ms, speech_ms
 from deployments.tts.voices import VoiceBook
 from deployments.worker import WorkerThreads
 
@@ -158,8 +157,8 @@ class Tts:
             raise SynthesisFailed(Stage.TTS, f"{self._engine.model} has no voice {request.voice!r}")
         if request.target_duration_ms <= 0:
             raise SynthesisFailed(Stage.TTS, "the original has no duration")
-        speech_ms = sum(span.duration_ms for span in joined(request.speech, LEAST_PAUSE_MS)) or None
-        line = Line(request.ref, request.text, voice, request.target_duration_ms, speech_ms=speech_ms)
+        speaks_ms = speech_ms(request.speech)
+        line = Line(request.ref, request.text, voice, request.target_duration_ms, speech_ms=speaks_ms)
         if not self._engine.wants_original or request.original is None:
             return line
         original = self._decoders.decode(request.original)

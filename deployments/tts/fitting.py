@@ -100,6 +100,11 @@ def _overall(phrases: Sequence[Placed]) -> float:
     return sum(phrase.spoken.duration_ms for phrase in phrases) / sum(phrase.heard.duration_ms for phrase in phrases)
 
 
+def speech_ms(speech: Sequence[Span]) -> int | None:
+    """How long an original speaks, its short pauses included; None: nobody knows when it does."""
+    return sum(span.duration_ms for span in joined(speech, LEAST_PAUSE_MS)) or None
+
+
 def room_ms(target_ms: int, output: AudioFormat) -> int:
     """How long the samples may be for a decoder to find target_ms: some containers add frames of their own."""
     rate_hz = output.sample_rate_hz
