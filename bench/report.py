@@ -1,9 +1,11 @@
-"""What all measurements share: percentiles, the machine's name, tables and JSON files."""
+"""What all measurements share: percentiles, intervals, targets, the machine's name, tables, JSON files and plots."""
 
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,27 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a measurement was to reach, and what it did."""
+
+    what: str
+    """Begins a sentence, such as: p95 of the overhead, 8 streams."""
+    found: float
+    bound: float
+    unit: str = ""
+    at_least: bool = False
+    """The bound is the lowest that is good enough; else the highest."""
+    because: str = ""
+    """One sentence: what decides it. Read where the target is missed."""
+
+    @property
+    def met(self) -> bool:
+        """Whether what was found is good enough; what could not be measured (NaN) is not."""
+        return self.found >= self.bound if self.at_least else self.found <= self.bound
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -34,13 +57,50 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def write(name: str, figures: dict[str, Any]) -> Path:
-    """Leave the figures with the machine and the day in bench/results/<name>.json."""
+def median(values: Sequence[float]) -> dict[str, float]:
+    """n, the median and the bounds of its 95 % interval, by resampling; unrounded."""
+    if not values:
+        return {"n": 0}
+    drawn = np.random.default_rng(0).choice(np.asarray(values, dtype=float), (RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return {"n": len(values), "median": float(np.median(values)), "low": float(low), "high": float(high)}
+
+
+def write(name: str, figures: dict[str, Any], targets: Sequence[Target] = ()) -> Path:
+    """Leave the figures with the machine, the day and the targets in bench/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    day = datetime.now(UTC).date().isoformat()
-    path.write_text(json.dumps({"machine": machine(), "date": day, **figures}, indent=2) + "\n", encoding="utf-8")
+    about: dict[str, Any] = {"machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+    judged = {"targets": [asdict(target) | {"met": target.met} for target in targets]} if targets else {}
+    path.write_text(json.dumps(about | figures | judged, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def judge(targets: Sequence[Target]) -> None:
+    """Print each target beside what was found."""
+    table = Table("target", "found", "wanted", "", title="Targets")
+    for one in targets:
+        sign = "≥" if one.at_least else "≤"
+        told = "met" if one.met else "missed"
+        table.add_row(one.what, f"{one.found:.4g} {one.unit}", f"{sign} {one.bound:.4g} {one.unit}", told)
+    Console().print(table)
+
+
+@contextmanager
+def plot(name: str, n_axes: int = 1, width: float = 5.0) -> Iterator[list[Any]]:
+    """The axes of a picture, side by side, saved to bench/results/<name>.png at the end."""
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and not every measurement draws
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, n_axes, figsize=(width * n_axes, 3.4), layout="constrained", squeeze=False)
+    try:
+        yield list(axes[0])
+        RESULTS.mkdir(exist_ok=True)
+        figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    finally:
+        plt.close(figure)
 
 
 def show(title: str, rows: Sequence[tuple[str, dict[str, float]]], unit: str = "ms") -> None:
