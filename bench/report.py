@@ -7,15 +7,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
+QUICK_RESULTS = RESULTS / "quick"
 RESAMPLES = 1000
+PACKAGES = ("ray", "ctranslate2", "onnxruntime")
+"""Whose versions decide the figures most."""
+
+
+class _Run:
+    quick = False
+
+
+def quick() -> None:
+    """From here on this process runs quick: its results go to bench/results/quick/, not over those of a full run."""
+    _Run.quick = True
+
+
+def folder() -> Path:
+    """Where this run's results go; there is one."""
+    path = QUICK_RESULTS if _Run.quick else RESULTS
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,18 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+    named = {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
+    return named | {"python": platform.python_version(), "packages": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def median(values: Sequence[float]) -> dict[str, float]:
@@ -67,10 +99,9 @@ def median(values: Sequence[float]) -> dict[str, float]:
 
 
 def write(name: str, figures: dict[str, Any], targets: Sequence[Target] = ()) -> Path:
-    """Leave the figures with the machine, the day and the targets in bench/results/<name>.json."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    about: dict[str, Any] = {"machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+    """Leave the figures with the machine, the day and the targets in <name>.json of the run's folder."""
+    path = folder() / f"{name}.json"
+    about: dict[str, Any] = {"machine": machine(), "date": datetime.now(UTC).date().isoformat(), "quick": _Run.quick}
     judged = {"targets": [asdict(target) | {"met": target.met} for target in targets]} if targets else {}
     path.write_text(json.dumps(about | figures | judged, indent=2) + "\n", encoding="utf-8")
     return path
@@ -88,7 +119,7 @@ def judge(targets: Sequence[Target]) -> None:
 
 @contextmanager
 def plot(name: str, n_axes: int = 1, width: float = 5.0) -> Iterator[list[Any]]:
-    """The axes of a picture, side by side, saved to bench/results/<name>.png at the end."""
+    """The axes of a picture, side by side, saved to <name>.png of the run's folder at the end."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and not every measurement draws
 
     mpl.use("Agg")
@@ -97,8 +128,7 @@ def plot(name: str, n_axes: int = 1, width: float = 5.0) -> Iterator[list[Any]]:
     figure, axes = plt.subplots(1, n_axes, figsize=(width * n_axes, 3.4), layout="constrained", squeeze=False)
     try:
         yield list(axes[0])
-        RESULTS.mkdir(exist_ok=True)
-        figure.savefig(RESULTS / f"{name}.png", dpi=110)
+        figure.savefig(folder() / f"{name}.png", dpi=110)
     finally:
         plt.close(figure)
 
