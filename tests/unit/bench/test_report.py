@@ -32,10 +32,10 @@ def test_a_quick_run_leaves_the_results_of_a_full_one_alone(results):
 
 
 def test_results_name_the_machine_and_judge_the_targets(results):
-    found = json.loads(report.write("speed", {}, [Target("p95", 10.0, 5.0, "ms", because="It is slow.")]).read_text())
+    found = json.loads(report.write("speed", {}, [Target("p95", 10.0, 5.0, "ms", because="Slow.")]).read_text())
     assert {"cpu", "cores", "memory_gib", "python", "packages"} == set(found["machine"])
     assert found["targets"] == [
-        {"what": "p95", "found": 10.0, "bound": 5.0, "unit": "ms", "at_least": False, "because": "It is slow.", "met": False}
+        {"what": "p95", "found": 10.0, "bound": 5.0, "unit": "ms", "at_least": False, "because": "Slow.", "met": False}
     ]  # fmt: skip
 
 
