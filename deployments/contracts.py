@@ -238,6 +238,20 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """The end of a dub that ran over its original; the next fragment's dub opens with it."""
+
+    data: bytes
+    """16 bit integers, little endian, mono."""
+    sample_rate_hz: int
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it lasts."""
+        return round(len(self.data) * 500 / self.sample_rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
 class SynthesizeRequest:
     """One fragment's translation for the Tts deployment."""
 
@@ -254,6 +268,10 @@ class SynthesizeRequest:
     """Only for engines whose `wants_original` is set."""
     speech: tuple[Span, ...] = ()
     """When the original speaks, ordered; none: nobody knows, and the dub takes all of its time."""
+    carried: Carried | None = None
+    """What the fragment before left over."""
+    may_carry: bool = False
+    """Whether the next fragment can still open with what is left over of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +284,8 @@ class FillRequest:
     budget_ms: int
     original: EncodedAudio | None = None
     """Given: the original is sent back. None: silence."""
+    carried: Carried | None = None
+    """What the fragment before left over; it is heard over the original."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +305,8 @@ class Speech:
     partial: bool = False
     """The variance is above the success limit and within the partial one."""
     warnings: tuple[str, ...] = ()
+    carried: Carried | None = None
+    """What is left over for the next fragment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +323,8 @@ class Line:
     original_rate_hz: int = 0
     speech_ms: int | None = None
     """How long the original speaks within its duration; None: all the time."""
+    room_ms: int | None = None
+    """How long the voice may be heard, where that isn't the original's duration."""
 
 
 @dataclass(frozen=True, slots=True)

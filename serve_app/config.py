@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, Valid
 from pydantic_core import ErrorDetails
 
 from deployments.asr import AsrOptions, AsrUserConfig
-from deployments.audio.timing import FitLimits
+from deployments.audio.timing import MAX_CARRY_MS, FitLimits
 from deployments.translation import TranslationOptions
 from deployments.tts import TtsOptions
 from deployments.tts.voices import VoiceBook
@@ -82,6 +82,8 @@ class FitConfig(_Section):
     """A dub that is too short is slowed down to this, then padded with silence."""
     comfortable_speed: float = Field(default=1.25, ge=1, le=4)
     """A phrase runs into the pause behind it before it is sped up beyond this."""
+    carry_ms: int = Field(default=400, ge=0, le=MAX_CARRY_MS)
+    """How far a dub may run over its original's end, into the next fragment's dub, before it is sped up beyond that."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "FitConfig":

@@ -246,6 +246,11 @@ def decoded_duration_ms(n_samples: int, sample_rate_hz: int, output: AudioFormat
     return pcm.samples_to_ms(frames * _AAC_FRAME_SAMPLES, rate_hz)
 
 
+def joins(output: AudioFormat) -> bool:
+    """Whether pieces that are decoded one by one follow each other without a gap: ADTS begins with a frame of none."""
+    return output.container != "aac"
+
+
 def _possible_rate_hz(output: AudioFormat) -> int:
     """The rate asked for, else the next higher that the codec can do, else its highest."""
     asked = output.sample_rate_hz

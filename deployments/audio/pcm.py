@@ -142,12 +142,16 @@ def loud_spans(
     return tuple(found)
 
 
-def fade(samples: Samples, sample_rate_hz: int, fade_ms: float = 5.0) -> Samples:
+def fade(
+    samples: Samples, sample_rate_hz: int, fade_ms: float = 5.0, *, start: bool = True, end: bool = True
+) -> Samples:
     """A copy of samples (n,) or (n, n_channels) that starts and ends at zero without a click."""
     faded = samples.copy()
     n_samples = min(ms_to_samples(fade_ms, sample_rate_hz), samples.shape[0] // 2)
     if n_samples > 0:
         ramp = np.linspace(0.0, 1.0, n_samples, dtype=np.float32).reshape(-1, *[1] * (samples.ndim - 1))
-        faded[:n_samples] *= ramp
-        faded[-n_samples:] *= ramp[::-1]
+        if start:
+            faded[:n_samples] *= ramp
+        if end:
+            faded[-n_samples:] *= ramp[::-1]
     return faded

@@ -8,7 +8,7 @@ doesn't fit runs into the pause behind it before it is squeezed. How samples are
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployments.audio.timing import FitLimits
 from deployments.contracts import Span
@@ -36,6 +36,16 @@ class Placed:
     def heard(self) -> Span:
         """On the timeline of the original."""
         return Span(self.start_ms, self.start_ms + max(1, round(self.spoken.duration_ms / self.speed_ratio)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """When a group may be heard."""
+
+    earliest_ms: int
+    latest_ms: int
+    beyond_ms: int
+    """How far it may run over `latest_ms` before it is hurried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +80,24 @@ def joined(spans: Iterable[Span], least_gap_ms: int) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def place(phrases: Sequence[Span], speech: Sequence[Span], room_ms: int, limits: FitLimits) -> tuple[Placed, ...]:
+def place(
+    phrases: Sequence[Span],
+    speech: Sequence[Span],
+    room_ms: int,
+    limits: FitLimits,
+    *,
+    free_from_ms: int = 0,
+    beyond_ms: int = 0,
+) -> tuple[Placed, ...]:
     """Lay all phrases of a dub onto its original's speech, in order.
 
     Args:
         phrases: when the voice speaks, on its own timeline; ordered, with gaps between.
         speech: when the original speaks, on its own; ordered, with gaps between.
-        room_ms: the original's duration; nothing is heard after it.
+        room_ms: the original's duration; nothing is heard after it but what `beyond_ms` allows.
         limits: how fast a voice may become.
+        free_from_ms: nothing is heard before it.
+        beyond_ms: how far the last phrases may run over what they can't fit into at a comfortable speed.
 
     Returns:
         Each phrase in its order, phrases of different groups at least `LEAST_GAP_MS` apart; none: there is no way
@@ -94,21 +114,26 @@ def place(phrases: Sequence[Span], speech: Sequence[Span], room_ms: int, limits:
     best[0][0] = _Way(0.0, ())
     for n_laid in range(1, len(sources) + 1):
         for n_used in range(1, len(targets) + 1):
-            best[n_laid][n_used] = _cheapest(best, sources[:n_laid], targets, n_used, room_ms, limits)
+            behind = targets[n_used].start_ms - LEAST_GAP_MS if n_used < len(targets) else room_ms
+            bounds = _Bounds(free_from_ms, behind, 0 if n_used < len(targets) else beyond_ms)
+            best[n_laid][n_used] = _cheapest(best, sources[:n_laid], targets[:n_used], bounds, limits)
     found = best[-1][-1]
     return found.placed if found else ()
 
 
-def with_edges(placed: Sequence[Placed], spoken_ms: int, room_ms: int, edge_ms: int) -> tuple[Placed, ...]:
+def with_edges(
+    placed: Sequence[Placed], spoken_ms: int, room_ms: int, edge_ms: int, free_from_ms: int = 0
+) -> tuple[Placed, ...]:
     """Phrases with some of the quiet around them, which soft consonants are in; those stay where they are.
 
-    A phrase gets `edge_ms` on each side, and no more than half of the gap to its neighbour, spoken or heard.
+    A phrase gets `edge_ms` on each side, and no more than half of the gap to its neighbour, spoken or heard. Edges stay
+    between `free_from_ms` and `room_ms`.
     """
     found: list[Placed] = []
     for number, one in enumerate(placed):
         before = placed[number - 1] if number else None
         after = placed[number + 1] if number + 1 < len(placed) else None
-        room_before_ms = (one.start_ms - before.heard.end_ms) / 2 if before else one.start_ms
+        room_before_ms = (one.start_ms - before.heard.end_ms) / 2 if before else one.start_ms - free_from_ms
         room_after_ms = ((after.start_ms if after else room_ms) - one.heard.end_ms) / (2 if after else 1)
         quiet_before_ms = (one.spoken.start_ms - before.spoken.end_ms) / 2 if before else one.spoken.start_ms
         quiet_after_ms = ((after.spoken.start_ms if after else spoken_ms) - one.spoken.end_ms) / (2 if after else 1)
@@ -123,34 +148,31 @@ def _cheapest(
     best: Sequence[Sequence[_Way | None]],
     sources: Sequence[Span],
     targets: Sequence[Span],
-    n_used: int,
-    room_ms: int,
+    bounds: _Bounds,
     limits: FitLimits,
 ) -> _Way | None:
-    """The cheapest way that ends with one group of the last of `sources` on the last of the first `n_used` targets."""
-    latest_ms = targets[n_used].start_ms - LEAST_GAP_MS if n_used < len(targets) else room_ms
+    """The cheapest way that ends with one group of the last of `sources` on the last of `targets`."""
     ways: list[_Way] = []
     for first in range(len(sources)):
-        for start in range(n_used):
+        for start in range(len(targets)):
             before = best[first][start]
             if before is None:
                 continue
-            earliest_ms = before.placed[-1].heard.end_ms + LEAST_GAP_MS if before.placed else 0
-            window = targets[start:n_used]
-            group = _group(sources[first:], window, earliest_ms, latest_ms, limits)
+            earliest_ms = before.placed[-1].heard.end_ms + LEAST_GAP_MS if before.placed else bounds.earliest_ms
+            window = targets[start:]
+            group = _group(sources[first:], window, replace(bounds, earliest_ms=earliest_ms), limits)
             if group:
                 ways.append(_Way(before.cost + _cost(group, window, limits), before.placed + group))
     return min(ways, key=lambda way: way.cost, default=None)
 
 
-def _group(
-    phrases: Sequence[Span], window: Sequence[Span], earliest_ms: int, latest_ms: int, limits: FitLimits
-) -> tuple[Placed, ...]:
+def _group(phrases: Sequence[Span], window: Sequence[Span], bounds: _Bounds, limits: FitLimits) -> tuple[Placed, ...]:
     """Phrases from where the window begins; none: it is too short even at the highest speed.
 
     What is too long for the window at a comfortable speed has its own pauses shortened, then runs into the pause
-    behind, then begins in the pause before, then is squeezed.
+    behind, then begins in the pause before, then runs over where it may, then is squeezed.
     """
+    earliest_ms, latest_ms = bounds.earliest_ms, bounds.latest_ms
     start_ms = max(window[0].start_ms, earliest_ms)
     wanted_ms, behind_ms, most_ms = window[-1].end_ms - start_ms, latest_ms - start_ms, latest_ms - earliest_ms
     voice_ms = sum(phrase.duration_ms for phrase in phrases)
@@ -171,6 +193,9 @@ def _group(
         return _laid(phrases, short, start_ms, comfortable)
     if needed_ms <= most_ms:
         return _laid(phrases, short, math.floor(latest_ms - needed_ms), comfortable)
+    most_ms += bounds.beyond_ms
+    if needed_ms <= most_ms:
+        return _laid(phrases, short, earliest_ms, comfortable)
     if most_ms <= pauses_ms or voice_ms > limits.max_speed * (most_ms - pauses_ms):
         return ()
     return _laid(phrases, short, earliest_ms, voice_ms / (most_ms - pauses_ms))

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 from deployments.errors import DurationMismatch, Stage
 
 Verdict: TypeAlias = Literal["success", "partial"]
+MAX_CARRY_MS = 1000
+"""More of a dub than this is never said in the time of the fragment behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class FitLimits:
     """A dub that is too short is slowed down to this, never drawled: silence fills the rest."""
     comfortable_speed: float = 1.25
     """A phrase runs into the pause behind it before it is sped up beyond this."""
+    carry_ms: int = 400
+    """How far a dub may run over its original's end, into the next one's time, before it is sped up beyond that."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_speed <= 1 <= self.max_speed < math.inf:
@@ -36,6 +40,8 @@ class FitLimits:
             raise ValueError(f"natural_speed {self.natural_speed} must be above 0 and at most 1")
         if not 1 <= self.comfortable_speed <= self.max_speed:
             raise ValueError(f"comfortable_speed {self.comfortable_speed} must be from 1 to max_speed {self.max_speed}")
+        if not 0 <= self.carry_ms <= MAX_CARRY_MS:
+            raise ValueError(f"carry_ms {self.carry_ms} must be from 0 to {MAX_CARRY_MS}")
         if not 0 <= self.success_percent <= self.partial_percent < math.inf:
             raise ValueError(f"success_percent {self.success_percent} exceeds partial_percent {self.partial_percent}")
 

@@ -26,7 +26,8 @@ from deployments.contracts import (
 from deployments.errors import DeadlineExceeded, Stage, StageError, SynthesisFailed
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.tts.fitting import Fitted, fit, room_ms, speech_ms
+from deployments.tts.carrying import opened, packed
+from deployments.tts.fitting import Fitted, fit, free_from_ms, room_ms, speech_ms
 from deployments.tts.voices import VoiceBook
 from deployments.worker import WorkerThreads
 
@@ -112,6 +113,7 @@ class Tts:
                 duration_ms=speech.duration_ms,
                 speed_ratio=speech.speed_ratio,
                 rate=round(rate, 3),
+                carried_ms=speech.carried.duration_ms if speech.carried else 0,
             )
         return speech
 
@@ -137,6 +139,7 @@ class Tts:
         _check_samples(spoken)
         if self._clock() >= deadline_s:
             raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out while the voice was made")
+        rate_hz = spoken.sample_rate_hz
         fitted = fit(
             spoken,
             request.target_duration_ms,
@@ -145,11 +148,18 @@ class Tts:
             deadline_s=deadline_s,
             clock=self._clock,
             speech=request.speech,
+            lead_ms=request.carried.duration_ms if request.carried else 0,
+            carry_ms=self._carry_ms(request),
         )
+        if fitted.lead_ms and request.carried:
+            fitted = replace(fitted, samples=opened(fitted.samples, request.carried, rate_hz))
         speech = self._encoded(
-            fitted, spoken.sample_rate_hz, request.output, request.target_duration_ms, self._engine.model, started_s
+            fitted, rate_hz, request.output, request.target_duration_ms, self._engine.model, started_s
         )
         return speech, spoken.rate
+
+    def _carry_ms(self, request: SynthesizeRequest) -> int:
+        return self._limits.carry_ms if request.may_carry and codec.joins(request.output) else 0
 
     def _line(self, request: SynthesizeRequest) -> Line:
         voice = self._voices.get(request.voice)
@@ -157,8 +167,15 @@ class Tts:
             raise SynthesisFailed(Stage.TTS, f"{self._engine.model} has no voice {request.voice!r}")
         if request.target_duration_ms <= 0:
             raise SynthesisFailed(Stage.TTS, "the original has no duration")
-        speaks_ms = speech_ms(request.speech)
-        line = Line(request.ref, request.text, voice, request.target_duration_ms, speech_ms=speaks_ms)
+        free_ms = free_from_ms(request.carried.duration_ms if request.carried else 0)
+        line = Line(
+            request.ref,
+            request.text,
+            voice,
+            request.target_duration_ms,
+            speech_ms=speech_ms(request.speech, free_ms),
+            room_ms=max(1, request.target_duration_ms - free_ms + self._carry_ms(request)),
+        )
         if not self._engine.wants_original or request.original is None:
             return line
         original = self._decoders.decode(request.original)
@@ -174,6 +191,8 @@ class Tts:
             original = self._decoders.decode(request.original)
             rate_hz = original.sample_rate_hz
             samples = pcm.fit_length(original.samples, pcm.ms_to_samples(room, rate_hz))
+        if request.carried:
+            samples = opened(samples, request.carried, rate_hz)
         fitted = Fitted(samples, speed_ratio=1.0, verdict="success")
         return self._encoded(fitted, rate_hz, request.output, request.target_duration_ms, FILL_MODEL, started_s)
 
@@ -192,6 +211,7 @@ class Tts:
             elapsed_ms=self._ms_since(started_s),
             partial=partial,
             warnings=(VARIANCE_HIGH,) if partial else (),
+            carried=packed(fitted.over, rate_hz) if fitted.over is not None else None,
         )
 
     def _ms_since(self, started_s: float) -> int:

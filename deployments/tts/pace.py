@@ -28,11 +28,11 @@ _COMFORTABLE = 1.25
 def wanted_rate(natural_ms: float, line: Line) -> float:
     """The rate at which a text fills the time that its original speaks.
 
-    Where that would be hurried, it is the rate at which it fills all of the original's time, or a comfortable one if
-    that is enough.
+    Where that would be hurried, it is the rate at which it fills all of the time that it may be heard, or a comfortable
+    one if that is enough.
     """
     in_speech = natural_ms / (line.speech_ms or line.target_duration_ms)
-    return max(min(in_speech, _COMFORTABLE), natural_ms / line.target_duration_ms)
+    return max(min(in_speech, _COMFORTABLE), natural_ms / (line.room_ms or line.target_duration_ms))
 
 
 def estimate_s(phonemes: str) -> float:

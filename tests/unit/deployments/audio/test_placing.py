@@ -56,6 +56,32 @@ def test_only_then_it_is_squeezed_and_takes_all_the_room():
     assert (placed.start_ms, placed.heard.end_ms, placed.speed_ratio) == (0, 6000, 1.5)
 
 
+def test_what_may_run_over_the_end_does_so_before_it_is_squeezed():
+    (placed,) = place(spans((0, 7750)), spans((1000, 5000)), 6000, LIMITS, beyond_ms=400)
+    assert (placed.start_ms, placed.heard.end_ms, placed.speed_ratio) == (0, 6200, LIMITS.comfortable_speed)
+
+
+def test_what_fits_into_the_pauses_does_not_run_over():
+    (placed,) = place(spans((0, 2500)), spans((4500, 6000)), 6000, LIMITS, beyond_ms=400)
+    assert placed.heard.end_ms == 6000
+
+
+def test_what_is_squeezed_takes_the_time_beyond_the_end_too():
+    (placed,) = place(spans((0, 9600)), spans((1000, 5000)), 6000, LIMITS, beyond_ms=400)
+    assert (placed.heard.end_ms, placed.speed_ratio) == (6400, 1.5)
+
+
+def test_only_the_last_phrases_run_over():
+    first, last = place(spans((0, 2000), (2500, 8000)), spans((0, 1500), (3500, 6000)), 6000, LIMITS, beyond_ms=400)
+    assert first.heard.end_ms <= last.start_ms - LEAST_GAP_MS
+    assert 6000 < last.heard.end_ms <= 6400
+
+
+def test_time_that_is_taken_at_the_start_stays_free():
+    (placed,) = place(spans((0, 1000)), spans((0, 1200)), 6000, LIMITS, free_from_ms=480)
+    assert (placed.start_ms, placed.speed_ratio) == (480, LIMITS.comfortable_speed)
+
+
 def test_what_no_speed_fits_is_not_placed():
     assert place(spans((0, 12_001)), spans((0, 6000)), 6000, LIMITS) == ()
 
@@ -78,19 +104,19 @@ def _laid_out(lengths):
     return found
 
 
-@given(_track(2000, 900), _track(3000, 2000), st.integers(1, 3000))
-def test_whatever_is_placed_keeps_its_order_its_room_and_the_limits(phrases, speech, more_ms):
+@given(_track(2000, 900), _track(3000, 2000), st.integers(1, 3000), st.integers(0, 480), st.integers(0, 400))
+def test_whatever_is_placed_keeps_its_order_its_room_and_the_limits(phrases, speech, more_ms, free_ms, beyond_ms):
     room_ms = speech[-1].end_ms + more_ms
-    placed = place(phrases, speech, room_ms, LIMITS)
+    placed = place(phrases, speech, room_ms, LIMITS, free_from_ms=free_ms, beyond_ms=beyond_ms)
     if not placed:
-        voice_ms = sum(phrase.duration_ms for phrase in phrases)
+        voice_ms = free_ms + sum(phrase.duration_ms for phrase in phrases)
         assert voice_ms / LIMITS.max_speed > min(span.duration_ms for span in speech) - MOST_PIECES * LEAST_GAP_MS
         return
     sources = [one.spoken for one in placed]
     assert (sources[0].start_ms, sources[-1].end_ms) == (phrases[0].start_ms, phrases[-1].end_ms)
     assert overlap_ms(sources, phrases) == sum(phrase.duration_ms for phrase in phrases), "nothing is left out"
-    assert placed[0].start_ms >= 0
-    assert placed[-1].heard.end_ms <= room_ms + len(placed), "but for rounding"
+    assert placed[0].start_ms >= free_ms
+    assert placed[-1].heard.end_ms <= room_ms + beyond_ms + len(placed), "but for rounding"
     for before, after in pairwise(placed):
         assert after.start_ms - before.heard.end_ms >= LEAST_GAP_MS / LIMITS.max_speed - 2
     for one in placed:
@@ -116,13 +142,14 @@ def test_edges_come_out_of_the_quiet_around_and_move_nothing():
     assert [one.start_ms for one in found] == [480, 1985, 2485]
 
 
-@given(_track(2000, 900), _track(3000, 2000), st.integers(1, 3000), st.integers(0, 100))
-def test_edges_never_touch(phrases, speech, more_ms, edge_ms):
+@given(_track(2000, 900), _track(3000, 2000), st.integers(1, 3000), st.integers(0, 100), st.integers(0, 480))
+def test_edges_never_touch(phrases, speech, more_ms, edge_ms, free_ms):
     room_ms, spoken_ms = speech[-1].end_ms + more_ms, phrases[-1].end_ms + edge_ms
-    found = with_edges(place(phrases, speech, room_ms, LIMITS), spoken_ms, room_ms, edge_ms)
+    placed = place(phrases, speech, room_ms, LIMITS, free_from_ms=free_ms)
+    found = with_edges(placed, spoken_ms, room_ms, edge_ms, free_ms)
     for before, after in pairwise(found):
         assert before.spoken.end_ms <= after.spoken.start_ms
         assert before.heard.end_ms <= after.start_ms + 1, "but for rounding"
     for one in found:
-        assert one.start_ms >= 0
+        assert one.start_ms >= free_ms
         assert one.spoken.end_ms <= spoken_ms

@@ -7,7 +7,7 @@ from deployments.audio import pcm
 from deployments.audio.timing import FitLimits
 from deployments.contracts import AudioFormat, Span, Spoken
 from deployments.errors import DeadlineExceeded, DurationMismatch
-from deployments.tts.fitting import fit, room_ms
+from deployments.tts.fitting import fit, free_from_ms, room_ms, speech_ms
 
 RATE_HZ = 24_000
 PCM = AudioFormat("pcm_s16le", 48_000, 1)
@@ -118,3 +118,58 @@ def test_a_dub_that_no_place_is_large_enough_for_is_judged_as_a_whole():
 def test_stretching_a_phrase_ends_with_the_fragments_time():
     with pytest.raises(DeadlineExceeded):
         fit(spoken(1500), 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 1.0, speech=(Span(0, 2000),))
+
+
+def carrying(spoken_ms, target_ms, speech, **more):
+    return fit(spoken(spoken_ms), target_ms, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=speech, **more)
+
+
+def test_what_runs_over_the_end_is_handed_on_and_nothing_of_it_is_lost():
+    result = carrying(2750, 2000, (Span(0, 2000),), carry_ms=400)
+    assert result.samples.shape == (2 * RATE_HZ,)
+    assert result.verdict == "success"
+    assert result.speed_ratio == 1.25
+    assert result.over.shape == (RATE_HZ // 5,)
+    (heard,) = pcm.loud_spans(np.concatenate([result.samples, result.over]), RATE_HZ)
+    assert (heard.start_ms, heard.end_ms) == (0, 2200)
+
+
+def test_a_dub_that_fits_hands_nothing_on():
+    assert carrying(2400, 2000, (Span(0, 2000),), carry_ms=400).over is None
+    assert carrying(2750, 2000, (Span(0, 2000),)).over is None
+
+
+def test_a_border_that_a_word_runs_over_clicks_on_neither_side():
+    result = carrying(2750, 2000, (Span(0, 2000),), carry_ms=400)
+    assert result.samples[-1] == result.over[0] == result.over[-1] == 0
+    loudest_step = np.abs(np.diff(spoken(1000).samples)).max()
+    assert np.abs(np.diff(np.concatenate([result.samples, result.over]))).max() <= 1.3 * loudest_step
+
+
+@pytest.mark.parametrize("speech", [(Span(0, 2000),), ()])
+def test_what_the_dub_before_takes_of_the_start_stays_free(speech):
+    result = carrying(1500, 2000, speech, lead_ms=300)
+    assert result.lead_ms == 300
+    assert np.abs(result.samples[: free_from_ms(300) * RATE_HZ // 1000]).max() == 0
+    (heard,) = pcm.loud_spans(result.samples, RATE_HZ)
+    assert heard.start_ms == pytest.approx(380, abs=10)
+    assert result.samples.shape == (2 * RATE_HZ,)
+
+
+@pytest.mark.parametrize("speech", [(Span(0, 2000),), ()])
+def test_a_dub_that_would_be_too_long_then_takes_its_start_back(speech):
+    result = carrying(3900, 2000, speech, lead_ms=300)
+    assert (result.lead_ms, result.verdict) == (0, "success")
+    assert np.abs(result.samples[: RATE_HZ // 5]).max() > 0.1
+
+
+def test_an_original_shorter_than_what_is_left_over_has_no_room_for_it():
+    assert carrying(300, 350, (Span(0, 350),), lead_ms=300).lead_ms == 0
+
+
+def test_speech_counts_from_where_the_dub_may_begin():
+    speech = (Span(0, 400), Span(500, 1000), Span(3000, 3500))
+    assert speech_ms(speech) == 1500
+    assert speech_ms(speech, 600) == 900
+    assert speech_ms(speech, 4000) is None
+    assert speech_ms(()) is None

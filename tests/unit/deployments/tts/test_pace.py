@@ -57,3 +57,9 @@ def test_one_outlier_moves_the_pace_a_little():
 def test_a_text_fills_the_speech_then_the_pauses_and_only_then_hurries(natural_ms, speech_ms, rate):
     line = Line(FragmentRef("s", "f", 0), "", Voice("v", "m", "es"), 6000, speech_ms=speech_ms)
     assert wanted_rate(natural_ms, line) == rate
+
+
+@pytest.mark.parametrize(("room_ms", "rate"), [(None, 1.5), (7200, 1.25), (6400, 9000 / 6400), (5000, 1.8)])
+def test_time_beyond_the_original_is_taken_before_it_hurries(room_ms, rate):
+    line = Line(FragmentRef("s", "f", 0), "", Voice("v", "m", "es"), 6000, speech_ms=4000, room_ms=room_ms)
+    assert wanted_rate(9000, line) == rate
