@@ -56,8 +56,8 @@ MEASUREMENTS = (
         "asr_batching_cpu",
         "Batches across streams",
         "make bench ONLY=asr_batching",
-        "Fragments of several streams are recognised or translated in one call, and one by one. Batch sizes take turns "
-        "within a round, and what was heard is compared word by word.",
+        "Whisper hears fragments of several streams in one call, and one by one; batch sizes take turns, and what was "
+        "heard is compared word by word. The other models of configs/local.yaml take one text at a time.",
         minutes=2,
         module="asr_batching",
     ),
