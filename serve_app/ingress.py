@@ -178,6 +178,7 @@ class Ingress:
             fallback_mode=self._limits.fallback_mode,
             wants_original=abilities.tts.wants_original,
             said=submit.said,
+            carry=submit.carry,
             running=running,
             clock=asyncio.get_running_loop().time,
         )

@@ -4,7 +4,9 @@ Knows the stages only as awaitables, so that nothing of Ray is in here. Deadline
 the task; what is left of one goes along with each request, so that a stage can drop what is too late before it runs.
 """
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from deployments.contracts import (
     Translation,
 )
 from deployments.errors import DeadlineExceeded, Stage, StageError
+from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 from serve_app.stream.values import FallbackMode, Fragment, Outcome, Running, StreamSettings
 
@@ -52,6 +55,8 @@ class Job:
     """Whether the voice is an engine that needs the worker's own audio."""
     said: Said
     """What the stream said before; the transcript is noted there."""
+    carry: Carry
+    """What the stream's dubs hand on."""
     running: Running
     clock: Callable[[], float]
 
@@ -102,6 +107,8 @@ async def _translate(job: Job, transcript: Transcript, stages: Stages) -> Transl
 
 
 async def _synthesize(job: Job, transcript: Transcript, translation: Translation, stages: Stages) -> Speech:
+    await _dub_before(job, Outcome(transcript, translation))
+    number = job.fragment.sequence_number
     request = SynthesizeRequest(
         ref=_ref(job),
         text=translation.text,
@@ -111,19 +118,35 @@ async def _synthesize(job: Job, transcript: Transcript, translation: Translation
         budget_ms=_enter(job, Stage.TTS, Outcome(transcript, translation)),
         speech=transcript.recognition.speech,
         original=job.fragment.audio if job.wants_original else None,
+        carried=job.carry.before(number),
+        may_carry=job.carry.begin(number),
     )
     return await stages.synthesize(request)
 
 
 async def _fill(job: Job, transcript: Transcript, stages: Stages) -> Speech:
+    await _dub_before(job, Outcome(transcript))
     request = FillRequest(
         ref=_ref(job),
         target_duration_ms=transcript.duration_ms,
         output=job.settings.output,
         budget_ms=_enter(job, Stage.TTS, Outcome(transcript)),
         original=job.fragment.audio if job.fallback_mode == "original" else None,
+        carried=job.carry.before(job.fragment.sequence_number),
     )
     return await stages.fill(request)
+
+
+async def _dub_before(job: Job, so_far: Outcome) -> None:
+    """Wait for the dub of the fragment before where it may leave something over, and no longer than is good for both.
+
+    Half of what is left stays for this fragment: one that hangs must not take its successor with it.
+    """
+    settled = asyncio.Event()
+    if job.carry.due(job.fragment.sequence_number, settled.set):
+        left_ms = _enter(job, Stage.TTS, so_far)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(settled.wait(), left_ms / 2000)
 
 
 def _ref(job: Job) -> FragmentRef:

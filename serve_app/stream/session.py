@@ -14,6 +14,7 @@ from serve_app.stream import notices
 from serve_app.stream.admission import Admission
 from serve_app.stream.attempts import Attempt, Attempts
 from serve_app.stream.backpressure import InFlight, Level
+from serve_app.stream.carry import Carry
 from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
 from serve_app.stream.results import original_duration_ms, present
@@ -56,6 +57,7 @@ class Session:
         self._statistics = Statistics()
         self._timeline = Timeline(settings.chunk_duration_ms)
         self._said = Said()
+        self._carry = Carry()
 
     # --- what can be asked --------------------------------------------------------------------------------------
 
@@ -244,11 +246,12 @@ class Session:
             ordered=fragment.sequence_number >= self._order.next and not failed_before,
             start_ms=past.start_ms if past else None,
         )
+        self._carry.accept(fragment.sequence_number)
         told = self._told(self._in_flight.enter())
         return [
             Emit(queued),
             *told,
-            Submit(attempt.ticket, fragment, attempt.deadline, self._said),
+            Submit(attempt.ticket, fragment, attempt.deadline, self._said, self._carry),
             *self._release(now),
         ]
 
@@ -261,6 +264,8 @@ class Session:
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
         attempt.settled = True
+        carried = outcome.speech.carried if outcome.speech else None
+        self._carry.settle(attempt.fragment.sequence_number, carried, heard=outcome.failure is None)
         if attempt.ordered:
             self._order.fill(attempt.fragment.sequence_number, outcome)
             return []
@@ -305,6 +310,7 @@ class Session:
 
     def _finish(self, now: float) -> list[Effect]:
         """No new number comes any more."""
+        self._carry.end()
         highest = max((number for number, _, _ in self._order.slots()), default=None)
         given_up = [] if highest is None else self._give_up_below(highest)
         return given_up + self._release(now)

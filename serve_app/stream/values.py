@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
 from deployments.errors import Stage, StageError
 from serve_app.protocol import ServerEvent
+from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 
 FallbackMode: TypeAlias = Literal["silence", "original"]
@@ -113,6 +114,8 @@ class Submit:
     """On the clock of `now`, in seconds."""
     said: Said = field(default_factory=Said, compare=False, repr=False)
     """The stream's, shared by its attempts: the pipeline notes transcripts there and reads the context."""
+    carry: Carry = field(default_factory=Carry, compare=False, repr=False)
+    """The stream's likewise: the pipeline asks there what a dub opens with, and whether it may leave something over."""
 
 
 @dataclass(frozen=True, slots=True)

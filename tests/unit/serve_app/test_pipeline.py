@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.contracts import EncodedAudio, FillRequest, FragmentRef
+from deployments.contracts import Carried, EncodedAudio, FillRequest, FragmentRef
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, Stage, SynthesisFailed
 from serve_app.pipeline import Job, dub
+from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 from serve_app.stream.values import Outcome
 from tests.unit.serve_app.scripted import FRAGMENT, M4A, SETTINGS, SPEECH, TRANSLATION, transcript
@@ -72,6 +73,7 @@ def job(stages, ran) -> Job:
         fallback_mode="silence",
         wants_original=False,
         said=Said(),
+        carry=Carry(),
         running=lambda stage, _: ran.append(stage),
         clock=lambda: stages.now,
     )
@@ -204,3 +206,58 @@ async def test_a_bug_is_not_taken_for_a_stages_failure(job, stages):
     stages.answers["translate"] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await dub(job, stages)
+
+
+END = Carried(b"\0" * 480, 24_000)
+
+
+@pytest.fixture
+def second(job) -> Job:
+    """The stream's fragment 1, both accepted."""
+    job.carry.accept(0)
+    job.carry.accept(1)
+    return replace(job, fragment=replace(job.fragment, fragment_id="f-1", sequence_number=1))
+
+
+@pytest.mark.parametrize(("heard", "call"), [("hello", "synthesize"), ("", "fill")])
+async def test_a_dub_opens_with_what_the_one_before_left_over(heard, call, second, stages):
+    stages.answers["transcribe"] = transcript(heard)
+    second.carry.settle(0, END, heard=True)
+    await dub(second, stages)
+    assert stages.requests[call].carried is END
+
+
+async def test_it_may_leave_something_over_while_its_successor_has_not_come(job, stages):
+    job.carry.accept(0)
+    await dub(job, stages)
+    assert stages.requests["synthesize"].may_carry
+    job.carry.accept(1)
+    await dub(job, stages)
+    assert not stages.requests["synthesize"].may_carry
+
+
+@pytest.mark.parametrize(("heard", "call"), [("hello", "synthesize"), ("", "fill")])
+async def test_it_waits_for_one_that_may_leave_something_over(heard, call, job, second, stages, ran):
+    stages.answers["transcribe"] = transcript(heard)
+    carry = Carry()
+    carry.accept(0)
+    carry.begin(0)
+    waiting = asyncio.create_task(dub(replace(second, carry=carry), stages))
+    while Stage.TTS not in ran:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert call not in stages.requests
+    stages.now += 3.0
+    carry.settle(0, END, heard=True)
+    await asyncio.wait_for(waiting, 5)
+    assert stages.requests[call].carried is END
+    assert stages.requests[call].budget_ms == 5000, "the wait was its own time"
+
+
+async def test_one_that_hangs_does_not_take_its_successor_with_it(second, stages):
+    carry = Carry()
+    carry.accept(0)
+    carry.begin(0)
+    outcome = await asyncio.wait_for(dub(replace(second, carry=carry, deadline=100.04), stages), 5)
+    assert outcome.failure is None
+    assert stages.requests["synthesize"].carried is None
