@@ -53,6 +53,8 @@ class Target:
     """The bound is the lowest that is good enough; else the highest."""
     because: str = ""
     """One sentence: what decides it. Read where the target is missed."""
+    headline: bool = False
+    """The README tells it."""
 
     @property
     def met(self) -> bool:

@@ -1,12 +1,14 @@
 """Writes bench/REPORT.md from the JSON files in bench/results/, and from nothing else: `python -m bench.summary`.
 
-With --quick it writes bench/results/quick/REPORT.md from the quick runs. What was not measured is said to be missing;
-each target that is missed stands there with its reason.
+What was not measured is said to be missing; each target that is missed stands there with its reason. The README's
+figures, between two marks, are those of the targets that are headlines. With --quick only bench/results/quick/REPORT.md
+is written, from the quick runs.
 """
 
 import argparse
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from bench.tables import markdown, tables, value
 
 REPORT = RESULTS.parent / "REPORT.md"
 QUICK_REPORT = QUICK_RESULTS / "REPORT.md"
+README = RESULTS.parent.parent / "README.md"
+FIGURES = re.compile(r"(<!-- figures: make report -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+"""What lies between is written here."""
+BUSY_PERCENT = 10
+"""Where others take more of the machine's CPU time, times say little."""
 TOLD_APART = ("machine", "date", "quick", "foreign_percent", "targets", "missed")
 Figures = Mapping[str, Any]
 
@@ -51,12 +58,31 @@ def render(found: Mapping[str, Figures], pictures: Mapping[str, str], *, quick: 
     return "\n\n".join(parts) + "\n"
 
 
+def headlines(found: Mapping[str, Figures]) -> str:
+    """What the README tells: a table of the targets that are headlines."""
+    rows = [
+        (f"{one.title}: {target['what']}", _measured(target["found"], target), _wanted(target))
+        for one in MEASUREMENTS
+        for target in found.get(one.name, {}).get("targets", ())
+        if target.get("headline")
+    ]
+    return markdown(("", "found", "wanted"), rows) if rows else "Nothing has been measured yet."
+
+
+def readme(text: str, found: Mapping[str, Figures]) -> str:
+    """The README with the figures of these results."""
+    return FIGURES.sub(lambda marks: f"{marks[1]}{headlines(found)}\n{marks[2]}", text)
+
+
 def write(*, quick: bool = False) -> Path:
     """Write the report anew from what lies in the folder."""
     folder, path = (QUICK_RESULTS, QUICK_REPORT) if quick else (RESULTS, REPORT)
     pictures = {png.stem: png.relative_to(path.parent).as_posix() for png in folder.glob("*.png")}
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(load(folder), pictures, quick=quick), encoding="utf-8")
+    found = load(folder)
+    path.write_text(render(found, pictures, quick=quick), encoding="utf-8")
+    if not quick:
+        README.write_text(readme(README.read_text(encoding="utf-8"), found), encoding="utf-8")
     return path
 
 
@@ -76,9 +102,8 @@ def _targets(found: Mapping[str, Figures], taken: Sequence[Measurement]) -> Iter
     rows, missed = [], []
     for one in taken:
         for target in found[one.name].get("targets", ()):
-            wanted = f"{'≥' if target['at_least'] else '≤'} {_measured(target['bound'], target)}"
             told = "met" if target["met"] else "**missed**"
-            rows.append((one.title, target["what"], wanted, _measured(target["found"], target), told))
+            rows.append((one.title, target["what"], _wanted(target), _measured(target["found"], target), told))
             if not target["met"]:
                 missed.append(f"- {one.title}: {target['what']}. {target['because'] or 'The reason is not known.'}")
     if not rows:
@@ -95,6 +120,10 @@ def _measured(figure: Any, target: Figures) -> str:
     return f"{value(figure)} {target['unit']}".strip()
 
 
+def _wanted(target: Figures) -> str:
+    return f"{'≥' if target['at_least'] else '≤'} {_measured(target['bound'], target)}"
+
+
 def _overview(found: Mapping[str, Figures], *, quick: bool) -> str:
     rows = []
     for one in MEASUREMENTS:
@@ -108,7 +137,10 @@ def _overview(found: Mapping[str, Figures], *, quick: bool) -> str:
 
 
 def _foreign(figures: Figures) -> str:
-    return f"{value(figures['foreign_percent'])} %" if "foreign_percent" in figures else "not watched"
+    if "foreign_percent" not in figures:
+        return "not watched"
+    told = f"{value(figures['foreign_percent'])} %"
+    return f"**{told}**: its times say little" if figures["foreign_percent"] > BUSY_PERCENT else told
 
 
 def _anchor(title: str) -> str:

@@ -35,7 +35,8 @@ def test_results_name_the_machine_and_judge_the_targets(results):
     found = json.loads(report.write("speed", {}, [Target("p95", 10.0, 5.0, "ms", because="Slow.")]).read_text())
     assert {"cpu", "cores", "memory_gib", "python", "packages"} == set(found["machine"])
     assert found["targets"] == [
-        {"what": "p95", "found": 10.0, "bound": 5.0, "unit": "ms", "at_least": False, "because": "Slow.", "met": False}
+        {"what": "p95", "found": 10.0, "bound": 5.0, "unit": "ms", "at_least": False, "because": "Slow.",
+         "headline": False, "met": False}
     ]  # fmt: skip
 
 

@@ -29,6 +29,23 @@ def test_the_report_is_what_the_results_give():
     assert told == summary.render(summary.load(RESULTS), pictures), "`make report` writes bench/REPORT.md anew"
 
 
+def test_the_readme_s_figures_are_those_of_the_results():
+    told = summary.README.read_text(encoding="utf-8")
+    assert summary.FIGURES.search(told)
+    assert told == summary.readme(told, summary.load(RESULTS)), "`make report` writes the README's figures anew"
+
+
+def test_only_headlines_come_into_the_readme():
+    text = "before\n<!-- figures: make report -->\nold\n<!-- end of figures -->\nbehind"
+    found = {"latency": result(targets=[target(met=True) | {"headline": True}, target("p99 of acks", met=True)])}
+    told = summary.readme(text, found)
+    assert "| Overhead and acknowledgements: p95 of the overhead | 70.5 ms | ≤ 60 ms |" in told
+    assert "p99 of acks" not in told
+    assert "old" not in told
+    assert (told.split("\n")[0], told.split("\n")[-1]) == ("before", "behind")
+    assert "Nothing has been measured yet." in summary.readme(text, {})
+
+
 def test_every_result_has_a_section_of_its_own():
     known = [one.name for one in measurements.MEASUREMENTS]
     assert len(set(known)) == len(known)
@@ -46,6 +63,10 @@ def test_the_report_names_the_machine_the_day_and_the_foreign_load():
     told = summary.render({"latency": result(foreign_percent=3.2)}, {})
     assert "- a CPU, 2 cores; 8 GiB; Python 3.11; ray 2.60.0: latency." in told
     assert "`make bench ONLY=latency` | 2026-01-02 | 3.2 % |" in told
+
+
+def test_a_busy_machine_is_told_of():
+    assert "| **30 %**: its times say little |" in summary.render({"latency": result(foreign_percent=30.0)}, {})
 
 
 def test_what_was_not_measured_is_said_to_be_missing():
