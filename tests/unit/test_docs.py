@@ -18,6 +18,7 @@ import uvicorn
 import yaml
 
 import client
+from bench.summary import FIGURES
 from client.cli import app as command_line
 from deployments.contracts import (
     AsrCapabilities,
@@ -49,7 +50,10 @@ from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, StreamLimits
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/operating.md")
+DOCUMENTS = (
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/operating.md",
+    "bench/REPORT.md", "bench/results/README.md",
+)  # fmt: skip
 EXAMPLE_TIMEOUT_S = 60.0
 
 
@@ -168,6 +172,13 @@ def test_every_module_drawn_in_the_architecture_exists():
             path = folder / name if indent else Path(name)
             assert (PROJECT / path).exists(), path
             folder = path if not indent else folder
+
+
+def test_the_readme_s_figures_of_speed_and_quality_all_come_from_the_report():
+    """What stands between its marks is held to the results by the tests of bench.summary."""
+    told, written = FIGURES.subn("", text_of("README.md"))
+    assert written == 1
+    assert re.findall(r"\d[\d.,]* ?(?:ms\b|%|×|times\b|seconds (?:for|a) )", told) == []
 
 
 def test_every_configuration_shipped_is_described():
