@@ -1,6 +1,7 @@
 """The catalogue of measurements: what each one is, how it is run, and what of its figures the report leaves out."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +148,23 @@ MEASUREMENTS = (
         "The same with the fast voice.",
     ),
 )
+BATCHING = next(one for one in MEASUREMENTS if one.module == "asr_batching")
+
+
+def catalogue(names: Iterable[str]) -> tuple[Measurement, ...]:
+    """All measurements, and behind that of batches the same on the devices that these names of results tell of."""
+    kind = BATCHING.name.removesuffix("cpu")
+    devices = sorted(name.removeprefix(kind) for name in names if name.startswith(kind) and name != BATCHING.name)
+    more = [
+        replace(
+            BATCHING,
+            name=f"{kind}{device}",
+            title=f"{BATCHING.title}, {device.replace('_', ' ')}",
+            command="python -m bench.asr_batching --device cuda --compute-type float16",
+            minutes=None,
+            module="",
+        )
+        for device in devices
+    ]
+    at = MEASUREMENTS.index(BATCHING) + 1
+    return (*MEASUREMENTS[:at], *more, *MEASUREMENTS[at:])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measurements import MEASUREMENTS, Measurement
+from bench.measurements import Measurement, catalogue
 from bench.report import QUICK_RESULTS, RESULTS
 from bench.tables import markdown, tables, value
 
@@ -41,7 +41,7 @@ def render(found: Mapping[str, Figures], pictures: Mapping[str, str], *, quick: 
         pictures: the path of a measurement's plot as the report links it.
         quick: whether these are quick runs.
     """
-    taken = [one for one in MEASUREMENTS if one.name in found]
+    taken = [one for one in catalogue(found) if one.name in found]
     parts = [
         "# What was measured",
         "Written by `python -m bench.summary` from the files in bench/results/. "
@@ -62,7 +62,7 @@ def headlines(found: Mapping[str, Figures]) -> str:
     """What the README tells: a table of the targets that are headlines."""
     rows = [
         (f"{one.title}: {target['what']}", _measured(target["found"], target), _wanted(target))
-        for one in MEASUREMENTS
+        for one in catalogue(found)
         for target in found.get(one.name, {}).get("targets", ())
         if target.get("headline")
     ]
@@ -126,7 +126,7 @@ def _wanted(target: Figures) -> str:
 
 def _overview(found: Mapping[str, Figures], *, quick: bool) -> str:
     rows = []
-    for one in MEASUREMENTS:
+    for one in catalogue(found):
         figures = found.get(one.name)
         if figures is None and quick and one.minutes is None and one.name != "quality":
             continue

@@ -47,9 +47,16 @@ def test_only_headlines_come_into_the_readme():
 
 
 def test_every_result_has_a_section_of_its_own():
-    known = [one.name for one in measurements.MEASUREMENTS]
+    found = {path.stem for path in RESULTS.glob("*.json")}
+    known = [one.name for one in measurements.catalogue(found)]
     assert len(set(known)) == len(known)
-    assert {path.stem for path in RESULTS.glob("*.json")} <= set(known)
+    assert found <= set(known)
+
+
+def test_batches_on_a_gpu_have_a_section_behind_those_on_the_cpu():
+    told = summary.render({"asr_batching_some_gpu": result(), "asr_batching_cpu": result(), "soak": result()}, {})
+    titles = [line for line in told.splitlines() if line.startswith("### ")]
+    assert titles == ["### Batches across streams", "### Batches across streams, some gpu", "### Memory over time"]
 
 
 def test_what_make_bench_runs_is_there():
