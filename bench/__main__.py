@@ -64,7 +64,7 @@ def minutes(one: Measurement, *, quick: bool) -> float:
 def run(one: Measurement, quick: bool) -> int:
     """The exit code of one measurement in a process of its own; what takes far too long is ended."""
     command = [sys.executable, "-m", f"bench.{one.module}", *(["--quick"] if quick else [])]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command) as process:  # nosec B603 - a module of ours
         try:
             return process.wait(minutes(one, quick=quick) * 60 * PATIENCE)
         except subprocess.TimeoutExpired:
