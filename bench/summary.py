@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.measurements import Measurement, catalogue
 from bench.report import QUICK_RESULTS, RESULTS
+from bench.sentences import told
 from bench.tables import markdown, tables, value
 
 REPORT = RESULTS.parent / "REPORT.md"
@@ -150,8 +151,10 @@ def _anchor(title: str) -> str:
 def _section(one: Measurement, figures: Figures, pictures: Mapping[str, str]) -> Iterator[str]:
     yield f"### {one.title}"
     yield one.how
+    if said := " ".join(told(one.name, figures)):
+        yield said
     yield from _verdict(figures)
-    yield from tables({key: told for key, told in figures.items() if key not in (*TOLD_APART, *one.left_out)})
+    yield from tables({key: found for key, found in figures.items() if key not in (*TOLD_APART, *one.left_out)})
     if one.name in pictures:
         yield f"![{one.title}]({pictures[one.name]})"
 

@@ -6,6 +6,7 @@ import pytest
 
 from bench import measurements, summary
 from bench.report import RESULTS
+from bench.sentences import SENTENCES, told
 from bench.tables import markdown, named, tables, value
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -99,6 +100,14 @@ def test_a_missed_target_without_a_reason_says_so():
 def test_bounds_of_older_measurements_are_told():
     assert "**Missed**: it fell." in summary.render({"soak": result(missed=["it fell"])}, {})
     assert "All bounds that this measurement is judged by held." in summary.render({"soak": result(missed=[])}, {})
+
+
+def test_sentences_are_made_of_the_figures():
+    rows = [{"stage": "Asr", "cpu_ms_a_fragment": 500.4}, {"stage": "Tts", "cpu_ms_a_fragment": 1000.0}]
+    [sentence] = told("stages_cpu", {"rows": rows})
+    assert sentence == "A fragment takes 1.5 s of CPU time: Asr 500 ms, Tts 1000 ms."
+    assert list(told("latency", {})) == []
+    assert set(SENTENCES) <= {one.name for one in measurements.MEASUREMENTS}
 
 
 def test_a_plot_is_shown_where_there_is_one():
