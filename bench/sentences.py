@@ -35,7 +35,7 @@ def _chaos(figures: Figures) -> Iterator[str]:
 def _nodes(figures: Figures) -> Iterator[str]:
     back = " and ".join(f"{one['full_again_s']}" for one in figures["killed"])
     yield f"While {len(figures['killed'])} nodes were killed under {figures['streams']} streams, {_fragments(figures)}."
-    yield f"Workers were back after {figures['outage_p95_s']} s at p95, and all replicas were there or starting after {back} s."
+    yield f"Workers were back after {figures['outage_p95_s']} s at p95, all replicas there or starting after {back} s."
 
 
 def _autoscaling(figures: Figures) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _soak(figures: Figures) -> Iterator[str]:
 
 def _decoding(figures: Figures) -> Iterator[str]:
     added = [one["added_ms"] for one in figures["formats"].values()]
-    yield f"A child adds {min(added)} to {max(added)} ms to a fragment, by format; it starts in {figures['start_ms']} ms."
+    yield f"By format a child adds {min(added)} to {max(added)} ms to a fragment; it starts in {figures['start_ms']} ms."
 
 
 def _stages(figures: Figures) -> Iterator[str]:

@@ -151,8 +151,7 @@ def _anchor(title: str) -> str:
 def _section(one: Measurement, figures: Figures, pictures: Mapping[str, str]) -> Iterator[str]:
     yield f"### {one.title}"
     yield one.how
-    if said := " ".join(told(one.name, figures)):
-        yield said
+    yield from filter(None, [" ".join(told(one.name, figures))])
     yield from _verdict(figures)
     yield from tables({key: found for key, found in figures.items() if key not in (*TOLD_APART, *one.left_out)})
     if one.name in pictures:
