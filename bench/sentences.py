@@ -84,7 +84,7 @@ def _soak(figures: Figures) -> Iterator[str]:
 
 def _decoding(figures: Figures) -> Iterator[str]:
     added = [one["added_ms"] for one in figures["formats"].values()]
-    yield f"By format a child adds {min(added)} to {max(added)} ms to a fragment and starts in {figures['start_ms']} ms."
+    yield f"A child adds {min(added)} to {max(added)} ms, by the format, and starts in {figures['start_ms']} ms."
 
 
 def _stages(figures: Figures) -> Iterator[str]:
