@@ -5,6 +5,8 @@ by path. Source: https://github.com/thewh1teagle/kokoro-onnx
 """
 
 import re
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,12 +18,18 @@ from deployments.audio import pcm, timing
 from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
 from deployments.embedded import verify
 from deployments.errors import DurationMismatch, InvalidText, Stage, SynthesisFailed
+from deployments.logs import get_logger
 from deployments.options import EngineOptions
 from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.speakable import speakable
 
 if TYPE_CHECKING:
     from kokoro_onnx import Kokoro
+
+logger = get_logger(__name__)
+
+_PHONEMIZING = threading.Lock()
+"""espeak-ng keeps its state in the process, so one thread at a time may use it."""
 
 _MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 _VOICES_SHA256 = "fc663c0f5c64d1f10c7c6daa2323ea20efe1b255a891b0d912d07bf58c529d15"
@@ -47,6 +55,9 @@ class KokoroOptions(EngineOptions):
     """The .npz (or kokoro-onnx's .bin) of voice styles; None: the packaged ones."""
     threads: int = Field(default=2, ge=1, le=64)
     """CPU threads of one synthesis."""
+    rewrite: bool = True
+    """Sum the model's quantized convolutions as products of matrices: the same sums for two thirds of the CPU time. On
+    a CPU that can't sum those exactly, the model runs as it is."""
     min_rate: float = Field(default=0.8, ge=0.5, le=1.0)
     """The slowest speech that is asked for; a text that is still too short is padded."""
     max_rate: float = Field(default=1.2, ge=1.0, le=2.0)
@@ -89,18 +100,11 @@ class KokoroEngine:
             if voice.language not in _LANGUAGES:
                 raise ValueError(f"voice {voice.name!r}: no language {voice.language!r}, only {sorted(_LANGUAGES)}")
 
-        import onnxruntime  # noqa: PLC0415 - heavy, and only replicas need it
-        from kokoro_onnx import Kokoro  # noqa: PLC0415
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = self._options.threads
-        settings.inter_op_num_threads = 1
-        # Spinning threads take the core from the other stages of the machine.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model_path = self._options.model_path or _packaged_model()
         voices_path = self._options.voices_path or _packaged_voices()
-        session = onnxruntime.InferenceSession(str(model_path), settings, providers=["CPUExecutionProvider"])
-        kokoro = Kokoro.from_session(session, str(voices_path))
+        threads = self._options.threads
+        kokoro = _rewritten_kokoro(model_path, voices_path, threads) if self._options.rewrite else None
+        kokoro = kokoro or _kokoro(model_path, voices_path, threads)
         speakers = kokoro.get_voices()
         for voice in voices.values():
             if voice.speaker not in speakers:
@@ -136,8 +140,9 @@ class KokoroEngine:
         return Spoken(samples, sample_rate_hz, rate)
 
     def _phonemes(self, text: str, voice: Voice) -> str:
-        kokoro = self._loaded()
-        return _LANGUAGE_SWITCH.sub("", str(kokoro.tokenizer.phonemize(text, _LANGUAGES[voice.language])))
+        with _PHONEMIZING:
+            phonemes = str(self._loaded().tokenizer.phonemize(text, _LANGUAGES[voice.language]))
+        return _LANGUAGE_SWITCH.sub("", phonemes)
 
     def _synthesize(self, phonemes: str, voice: Voice, rate: float) -> tuple[Samples, int]:
         """Samples without the silence around them, and their rate in Hz.
@@ -166,6 +171,47 @@ def _too_long(natural_ms: int, target_ms: int) -> DurationMismatch:
             "speed_ratio": 1.0,
         },
     )
+
+
+def _kokoro(model_path: Path, voices_path: Path, threads: int) -> "Kokoro":
+    import onnxruntime  # noqa: PLC0415 - heavy, and only replicas need it
+    from kokoro_onnx import Kokoro  # noqa: PLC0415
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    # Spinning threads take the core from the other stages of the machine.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(model_path), settings, providers=["CPUExecutionProvider"])
+    kokoro: Kokoro = Kokoro.from_session(session, str(voices_path))
+    return kokoro
+
+
+def _rewritten_kokoro(model_path: Path, voices_path: Path, threads: int) -> "Kokoro | None":
+    """The model with its convolutions rewritten; None where it can only run as it is."""
+    import onnx  # noqa: PLC0415 - only replicas need it
+
+    from deployments.tts import kokoro_graph  # noqa: PLC0415 - it imports onnx and onnxruntime
+
+    if not kokoro_graph.products_are_exact():
+        logger.info("kokoro_not_rewritten", reason="this CPU doesn't sum products of bytes exactly")
+        return None
+    model = onnx.load(model_path)
+    count = kokoro_graph.rewrite(model)
+    if count == 0:
+        logger.info("kokoro_not_rewritten", reason="the model has no convolutions of bytes")
+        return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / model_path.name
+            onnx.save(model, path)
+            del model  # the session has a copy of its own
+            rewritten = _kokoro(path, voices_path, threads)
+    except OSError as error:
+        logger.warning("kokoro_not_rewritten", reason=f"no temporary file can be written: {error}")
+        return None
+    logger.info("kokoro_rewritten", convolutions=count)
+    return rewritten
 
 
 def _packaged_model() -> Path:

@@ -201,6 +201,42 @@ def test_kokoro_speaks_texts_longer_than_its_model_takes(loaded):
     assert 18_000 < spoken_ms(spoken) < 35_000
 
 
+def log_spectrum(samples, n=1024):
+    frames = np.lib.stride_tricks.sliding_window_view(samples, n)[:: n // 4] * np.hanning(n)
+    return 10 * np.log10(np.abs(np.fft.rfft(frames)) ** 2 + 1e-4)
+
+
+@needs_kokoro
+def test_rewriting_kokoro_leaves_its_speech_as_it_is(loaded):
+    """Of the same length, loudness and spectrum."""
+    engine, voices, _ = loaded("kokoro")
+    voice = voices["spanish_female_1"]
+    packaged = build("kokoro", rewrite=False)
+    packaged.load({voice.name: voice})
+    phonemes = packaged._phonemes(TEXTS["es"], voice)
+    expected, found = (
+        one._kokoro.create(phonemes, one._styles[voice.name], 1.0, is_phonemes=True, trim=False)[0]
+        for one in (packaged, engine)
+    )
+    assert found.shape == expected.shape
+    distance_db = np.sqrt(np.mean((log_spectrum(found) - log_spectrum(expected)) ** 2))
+    assert distance_db < 6
+    np.testing.assert_allclose(np.std(found), np.std(expected), rtol=0.1)
+
+
+@needs_kokoro
+def test_all_large_convolutions_of_the_packaged_kokoro_are_rewritten():
+    import onnx
+
+    from deployments.tts import kokoro, kokoro_graph
+
+    model = onnx.load(kokoro._packaged_model())
+    assert kokoro_graph.rewrite(model) == 83
+    left = [node.input[1] for node in model.graph.node if node.op_type == "ConvInteger"]
+    sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    assert all(sizes[name][0] == 1 for name in left), "they lead to a single channel"
+
+
 @pytest.fixture(scope="module")
 def hear():
     """What Whisper hears in samples at 16 kHz, as words."""

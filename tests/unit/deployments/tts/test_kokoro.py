@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from deployments.contracts import FragmentRef, Line, Voice
 from deployments.errors import DurationMismatch, InvalidText, SynthesisFailed
+from deployments.tts import kokoro
 from deployments.tts.kokoro import KokoroOptions
 from deployments.tts.pace import Pace, estimate_s
 
@@ -117,3 +118,14 @@ def test_a_language_that_kokoro_lacks_is_found_before_anything_loads():
 def test_an_engine_that_was_not_loaded_says_so():
     with pytest.raises(RuntimeError, match="load"):
         KokoroOptions().build().speak(line(1000))
+
+
+def test_one_thread_at_a_time_asks_for_phonemes(monkeypatch):
+    """espeak-ng, behind the phonemizer, keeps its state in the process."""
+    model = Model()
+    voice = engine(model)
+    locked = []
+    monkeypatch.setattr(model, "phonemize", lambda text, lang: locked.append(kokoro._PHONEMIZING.locked()) or text)
+    voice.speak(line(4000))
+    assert locked == [True]
+    assert not kokoro._PHONEMIZING.locked()
