@@ -78,7 +78,7 @@ MEASUREMENTS = (
         "`livedub serve` is started anew each time and asked for /ready. Memory is each process's proportional share "
         "(PSS) once it is ready. Then processes are killed without a word, and fragments are sent until one succeeds "
         "again; and sockets with an open stream are held idle.",
-        minutes=3,
+        minutes=3.5,
         module="startup",
     ),
     Measurement(
