@@ -68,7 +68,7 @@ MEASUREMENTS = (
         "make bench ONLY=voice_speed",
         "The same sentences are spoken by Kokoro as it is packaged and as it is shipped here, turn by turn, in CPU "
         "seconds for a second of speech; a multilingual Whisper says how much of each it understands.",
-        minutes=4,
+        minutes=3.5,
         module="voice_speed",
     ),
     Measurement(
