@@ -13,7 +13,7 @@ import aiohttp
 import socketio
 
 from client.errors import ConnectFailed
-from serve_app.protocol import MAX_MESSAGE_BYTES, ClientEvent
+from serve_app.protocol import MAX_MESSAGE_BYTES, ClientEvent, fast_json
 
 _DEFAULT_PATH = "socket.io"
 _CLOSE_TIMEOUT_S = 2.0
@@ -59,6 +59,7 @@ class Connection:
         sio: Any = socketio.AsyncClient(
             reconnection=False,
             handle_sigint=False,
+            json=fast_json,
             http_session=self._session,
             # aiohttp's own limit is 4 MiB, less than a dub may take.
             websocket_extra_options={"max_msg_size": _MAX_RECEIVED_BYTES},

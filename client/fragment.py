@@ -1,8 +1,9 @@
 """What goes into a stream and what comes out of it. PURE."""
 
-import base64
 from dataclasses import dataclass
 from typing import Literal
+
+import pybase64
 
 from serve_app.protocol import MAX_FRAGMENT_BYTES, Format, FragmentAudio, FragmentProcessed
 
@@ -45,7 +46,7 @@ class Fragment:
             channels=self.channels,
             duration_ms=self.duration_ms,
             data=self.audio if binary else None,
-            data_base64=None if binary else base64.b64encode(self.audio).decode("ascii"),
+            data_base64=None if binary else pybase64.b64encode_as_string(self.audio),
         )
 
 

@@ -30,9 +30,11 @@ class LastingGauge:
 
     def set(self, value: float, tags: dict[str, str] | None = None) -> None:
         """Replace."""
+        key = frozenset((tags or {}).items())
         with self._lock:
-            self._values[frozenset((tags or {}).items())] = value
-            self._gauge.set(value, tags)
+            if self._values.get(key) != value:  # what it is told again in time anyhow
+                self._values[key] = value
+                self._gauge.set(value, tags)
 
     def tell(self) -> None:
         """Set the real one to all that this one was set to."""

@@ -14,7 +14,7 @@ from engineio.packet import NOOP, Packet
 
 from deployments.logs import get_logger
 from serve_app.hosting import CLOSER_KEY, LIMIT_REACHED, PROTOCOL_ERROR, Closer
-from serve_app.protocol import MAX_MESSAGE_BYTES
+from serve_app.protocol import MAX_MESSAGE_BYTES, fast_json
 
 log = get_logger(__name__)
 MAX_ATTACHMENTS = 16
@@ -43,6 +43,7 @@ def socket_io_server(*, ping_interval_s: float, ping_timeout_s: float) -> socket
         http_compression=False,
         cors_allowed_origins="*",
         async_handlers=False,
+        json=fast_json,
     )
     _Gate(sio)
     return sio

@@ -281,7 +281,7 @@ class SocketServer:
             sequence_number=data.sequence_number,
             audio=EncodedAudio(payload, AudioFormat(data.audio.format, data.audio.sample_rate_hz, data.audio.channels)),
             declared_duration_ms=data.audio.duration_ms,
-            digest=hashlib.blake2b(payload, digest_size=16).digest(),
+            digest=hashlib.sha256(payload).digest(),
             pts_ms=None if pts_ns is None else pts_ns // NANOSECONDS_PER_MS,
         )
         self._streams.perform(connection, session.accept(fragment, now_s()))

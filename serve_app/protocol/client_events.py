@@ -4,6 +4,7 @@ import base64
 import binascii
 from typing import Annotated, ClassVar, Literal, Self
 
+import pybase64
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from serve_app.protocol.errors import ErrorCode, WireError
@@ -97,17 +98,7 @@ class FragmentAudio(WireModel):
         size = len(self.data) if self.data is not None else len(self.data_base64 or "") * 3 // 4
         if size > limit_bytes + 2:
             self._refuse_size(size, limit_bytes)
-        if self.data is not None:
-            decoded = self.data
-        else:
-            try:
-                decoded = base64.b64decode(self.data_base64 or "", validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise WireError(
-                    ErrorCode.MALFORMED_DATA,
-                    f"audio.data_base64 is not valid base64: {error}",
-                    {"field": "audio.data_base64"},
-                ) from None
+        decoded = self.data if self.data is not None else _from_base64(self.data_base64 or "")
         if len(decoded) > limit_bytes:
             self._refuse_size(len(decoded), limit_bytes)
         return decoded
@@ -119,6 +110,22 @@ class FragmentAudio(WireModel):
             f"audio holds {size} bytes; a fragment may hold {limit_bytes}",
             {"field": "audio", "size_bytes": size, "limit_bytes": limit_bytes},
         )
+
+
+def _from_base64(text: str) -> bytes:
+    """What a text stands for; Python's own decoder, fifty times slower, says what is wrong with a broken one."""
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise WireError(
+            ErrorCode.MALFORMED_DATA,
+            f"audio.data_base64 is not valid base64: {error}",
+            {"field": "audio.data_base64"},
+        ) from None
 
 
 class FragmentMetadata(WireModel):

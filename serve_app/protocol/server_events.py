@@ -1,8 +1,8 @@
 """What the server sends. PURE."""
 
-import base64
 from typing import Any, ClassVar, Literal
 
+import pybase64
 from pydantic import ConfigDict, model_validator
 
 from serve_app.protocol.errors import ERROR_TABLE, ErrorCode, StageName
@@ -21,7 +21,7 @@ class ServerEvent(WireModel):
         payload = self.model_dump(exclude_none=not self.KEEP_NULL)
         audio = payload.get("dubbed_audio")
         if audio is not None and not binary:
-            audio["data_base64"] = base64.b64encode(audio.pop("data")).decode("ascii")
+            audio["data_base64"] = pybase64.b64encode_as_string(audio.pop("data"))
         return payload
 
 
@@ -75,7 +75,7 @@ class DubbedAudio(WireModel):
     @classmethod
     def _from_base64(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("data_base64"), str):
-            value = {**value, "data": base64.b64decode(value["data_base64"], validate=True)}
+            value = {**value, "data": pybase64.b64decode(value["data_base64"], validate=True)}
         return value
 
 

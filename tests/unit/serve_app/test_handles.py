@@ -122,7 +122,11 @@ async def test_a_call_reaches_its_method_by_value(call, answer):
     handle = Handle(answer)
     assert await getattr(stages_of(handle), call)(CALLS[call]) == answer
     assert handle.called == [(call, (CALLS[call],))]
-    assert handle.given == {"_by_reference": False}
+    assert handle.given == {
+        "_by_reference": False,
+        "request_serialization": "pickle",
+        "response_serialization": "pickle",
+    }
 
 
 @pytest.mark.parametrize("death", [ActorDiedError(), ActorUnavailableError("gone", None)], ids=["died", "unavailable"])

@@ -36,6 +36,14 @@ def test_every_set_of_labels_is_told(registry):
     assert registry.values("sts_x")[3:] == [(3, {"service": "a"}), (2, {"service": "b"})]
 
 
+def test_a_value_that_stays_is_told_once(registry):
+    instruments = LastingInstruments(registry)
+    gauge = instruments.Gauge("sts_x", description="X.", tag_keys=("service",))
+    for value in (1, 1, 0, 0, 1):
+        gauge.set(value, {"service": "a"})
+    assert [value for value, _ in registry.values("sts_x")] == [1, 0, 1]
+
+
 def test_nothing_is_told_before_it_is_known(registry):
     instruments = LastingInstruments(registry)
     instruments.Gauge("sts_x", description="X.", tag_keys=())

@@ -1,0 +1,157 @@
+"""The service with a clock at every door: `import_path: bench.traced:build` instead of `serve_app.app:build`.
+
+Each process appends to a file of its own in the folder that STAMPS names, a JSON line a stamp: fragment, point, time.
+The clock is the machine's monotonic one, so stamps of several processes can be compared; `bench.overhead`
+compares them. The classes below are those of the service and do what these do.
+"""
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+import serve_app.app
+from deployments.contracts import (
+    Speech,
+    SynthesizeRequest,
+    TranscribeRequest,
+    Transcript,
+    TranslateRequest,
+    Translation,
+)
+from serve_app.connection import Connection
+from serve_app.handles import HandleStages
+from serve_app.hosting import _Link
+from serve_app.ingress import Ingress
+from serve_app.protocol import FragmentProcessed
+from serve_app.socket import SocketServer
+
+STAMPS = "LIVEDUB_BENCH_STAMPS"
+
+
+def stamp(fragment_id: str, point: str, at_s: float | None = None) -> None:
+    """Note that a fragment is at this point, now unless told otherwise."""
+    line = json.dumps([fragment_id, point, time.monotonic() if at_s is None else at_s])
+    with (Path(os.environ[STAMPS]) / str(os.getpid())).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def read(folder: Path) -> dict[str, dict[str, float]]:
+    """What was stamped in `folder`: by fragment, the seconds of each point."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for path in folder.iterdir():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            fragment_id, point, at_s = json.loads(line)
+            found[fragment_id][point] = at_s
+    return dict(found)
+
+
+class TracedAsr(serve_app.app.AsrReplica):
+    """Stamps calls."""
+
+    async def transcribe(self, request: TranscribeRequest) -> Transcript:
+        """As it is."""
+        return await _stamped_call("asr", request, super().transcribe)
+
+
+class TracedTranslation(serve_app.app.TranslationReplica):
+    """Stamps calls."""
+
+    async def translate(self, request: TranslateRequest) -> Translation:
+        """As it is."""
+        return await _stamped_call("translation", request, super().translate)
+
+
+class TracedTts(serve_app.app.TtsReplica):
+    """Stamps calls."""
+
+    async def synthesize(self, request: SynthesizeRequest) -> Speech:
+        """As it is."""
+        return await _stamped_call("tts", request, super().synthesize)
+
+
+class TracedIngress(Ingress):
+    """Stamps what its sockets, its handles and its connections do."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        _stamp_ingress()
+        super().__init__(*args, **options)
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """`serve_app.app.build` with the classes above."""
+    replaced = {
+        "AsrReplica": TracedAsr,
+        "TranslationReplica": TracedTranslation,
+        "TtsReplica": TracedTts,
+        "Ingress": TracedIngress,
+    }
+    for name, traced in replaced.items():
+        setattr(serve_app.app, name, traced)
+    return serve_app.app.build(args)
+
+
+async def _stamped_call(stage: str, request: Any, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    stamp(request.ref.fragment_id, f"{stage} in")
+    try:
+        return await call(request)
+    finally:
+        stamp(request.ref.fragment_id, f"{stage} out")
+
+
+def _stamp_ingress() -> None:
+    receive, on_fragment, call = _Link.receive, SocketServer._fragment, HandleStages._call  # noqa: SLF001
+    post, deliver = Connection.post, Connection._deliver  # noqa: SLF001
+
+    async def received(self: _Link) -> Any:
+        message = await receive(self)
+        self._closer.received_s = time.monotonic()  # type: ignore[attr-defined]
+        return message
+
+    def accepted(self: SocketServer, connection: Connection, data: Any) -> None:
+        stamp(data.fragment_id, "received", connection._closer.received_s)  # type: ignore[attr-defined]  # noqa: SLF001
+        on_fragment(self, connection, data)
+        stamp(data.fragment_id, "accepted")
+
+    async def called(self: HandleStages, stage: Any, method: Any, request: Any) -> Any:
+        stamp(request.ref.fragment_id, f"{stage} called")
+        try:
+            return await call(self, stage, method, request)
+        finally:
+            stamp(request.ref.fragment_id, f"{stage} answered")
+
+    def posted(self: Connection, item: Any) -> None:
+        if isinstance(item, FragmentProcessed):
+            stamp(item.fragment_id, "posted")
+        post(self, item)
+
+    async def delivered(self: Connection, event: Any) -> None:
+        if not isinstance(event, FragmentProcessed):
+            await deliver(self, event)
+            return
+        stamp(event.fragment_id, "taken")
+        send = self._send
+
+        async def encoded(event: Any, binary: bool) -> None:
+            await send(event, binary)
+            stamp(event.fragment_id, "encoded")
+
+        self._send = encoded
+        try:
+            await deliver(self, event)
+        finally:
+            self._send = send
+
+    for owner, name, wrapped in (
+        (_Link, "receive", received),
+        (SocketServer, "_fragment", accepted),
+        (HandleStages, "_call", called),
+        (Connection, "post", posted),
+        (Connection, "_deliver", delivered),
+    ):
+        setattr(owner, name, wrapped)
