@@ -146,4 +146,4 @@ overload: setup ## Send three times what the models can do, and a hog; goodput a
 	@$(BIN)/python -m bench.overload
 
 clean: ## Remove everything that was made here, .venv included.
-	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
+	@rm -rf $(VENV) demo-out bench/results/quick .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
