@@ -80,6 +80,13 @@ class Sent:
     """Why it failed or was refused."""
 
     @property
+    def latency_ms(self) -> float:
+        """From when it was due; a failure is worth no less than a result that comes too late."""
+        if self.result_ms is None:
+            return LATE_MS
+        return max(LATE_MS, self.result_ms) if self.code else self.result_ms
+
+    @property
     def done_s(self) -> float:
         """From the phase's start to its result; infinite without one."""
         return math.inf if self.result_ms is None else self.due_s + self.result_ms / 1000
@@ -125,8 +132,8 @@ class Phase:
 
 
 def latencies_ms(phases: Sequence[Phase]) -> list[float]:
-    """Of all good results of fragments that count, from when they were due."""
-    return [one.result_ms for one in _counted(phases) if not one.code and one.result_ms is not None]
+    """Of all fragments that count, from when they were due; what failed or never came counts as late."""
+    return [one.latency_ms for one in _counted(phases)]
 
 
 def acks_ms(phases: Sequence[Phase]) -> list[float]:

@@ -66,7 +66,12 @@ def test_efficiency_is_the_throughput_over_what_cores_that_never_idle_would_give
     assert efficiency([saturated]) == throughput_per_s / (cores / cpu_s_a_fragment)
 
 
-def test_a_phase_without_results_has_figures_that_are_no_numbers():
-    row = summary([phase(Sent(2.0))])
-    assert math.isnan(row["p95_ms"])
-    assert math.isnan(row["cpu_s_a_fragment"])
+def test_failing_soon_makes_no_figure_better():
+    row = summary([phase(Sent(2.0, 1.0, 5.0, "QUEUE_FULL"), Sent(2.0, 1.0, 9000.0, "TIMEOUT"), Sent(2.0, 1.0))])
+    assert row["p50_ms"] == 8000.0
+    assert row["p99_ms"] > 8900.0
+
+
+def test_a_phase_without_fragments_or_results_has_figures_that_are_no_numbers():
+    assert math.isnan(summary([phase()])["p95_ms"])
+    assert math.isnan(summary([phase(Sent(2.0))])["cpu_s_a_fragment"])
