@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.support.server import RunningServer, edited, start
 from tests.support.worker import Worker
 
 SPY = Path(sys.executable).parent / "py-spy"
-RATE_HZ = 200
+RATE_HZ = 100
 FRAGMENT_MS = 6000
 WARM_S = 3.0
 STREAMS = {"echo": 8, "local": 2}
@@ -39,6 +39,15 @@ PROCESSES = {
 }
 FUNCTIONS = 12
 FRAME = re.compile(r"(?P<function>.+?) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)$")
+UVLOOP = "loop.c"
+OWNER = re.compile(r"\.py(:\d+)?\)$|\(loop\.c:")
+WAITING = re.compile(
+    r"(__)?(epoll_p?wait|p?poll|select|clock_nanosleep|futex|syscall|read|recv|accept4?|sem_(clock|timed)?wait|"
+    r"pthread_cond_\w*wait\w*|do_futex_wait|lll_lock_wait|sigtimedwait|sched_yield)\b"
+)
+"""Calls at the end of a stack in which a thread waits for something to do."""
+DEEP = ("ray", "serve_app", "deployments")
+"""Whose parts are told apart."""
 Stacks = list[tuple[list[str], int]]
 
 
@@ -48,37 +57,43 @@ class Profile:
 
     cpu_ms_a_fragment: float
     packages: list[tuple[str, float]]
-    """Share of the samples by the package of the innermost frame, 0 to 1."""
+    """Share of the samples in which it computes, 0 to 1."""
     functions: list[tuple[str, float]]
 
 
 def stacks(raw: str) -> Stacks:
-    """Frames, outermost first, and samples of each line of py-spy's raw format."""
+    """Frames, outermost first, and samples of each line of py-spy's raw format; without those in which one waits."""
     parted = (line.rpartition(" ") for line in raw.splitlines() if line.strip())
-    return [(frames.split(";"), int(count)) for frames, _, count in parted]
+    found = [(frames.split(";"), int(count)) for frames, _, count in parted]
+    return [(frames, count) for frames, count in found if not WAITING.match(frames[-1])]
+
+
+def owner(frames: Sequence[str]) -> str:
+    """The innermost frame of Python or uvloop; where there is none, as in Ray's own threads, the innermost of all."""
+    return next((frame for frame in reversed(frames) if OWNER.search(frame)), frames[-1])
 
 
 def package(frame: str) -> str:
-    """Whose code a frame is: the folder below site-packages, ours by its folder, else the standard library."""
+    """Whose code a frame is: the folder below site-packages, ours by its folder, else the library or the module."""
     if (found := FRAME.match(frame)) is None:
         return "native"
     parts = Path(found["file"]).parts
+    if found["file"] == UVLOOP:
+        return "uvloop"
     if "site-packages" in parts:
-        behind = parts[parts.index("site-packages") + 1 :]
-        return ".".join(behind[:2]) if behind[0] == "ray" else behind[0]
-    if parts and parts[0] in ("ray", "serve_app", "deployments", "uvicorn", "socketio", "engineio", "asyncio"):
-        return ".".join(parts[:2]) if parts[0] in ("ray", "serve_app", "deployments") else parts[0]
-    return parts[0].removesuffix(".py") if parts else "native"
+        parts = parts[parts.index("site-packages") + 1 :]
+    return ".".join(parts[:2]).removesuffix(".py") if parts[0] in DEEP else parts[0].removesuffix(".py")
 
 
 def shares(found: Stacks) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """By package and by function of the innermost frame, the largest first."""
+    """By package and by function of the frames that own the samples, the largest first."""
     total = sum(count for _, count in found) or 1
     packages: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for frames, count in found:
-        packages[package(frames[-1])] += count
-        functions[re.sub(r":\d+\)$", ")", frames[-1])] += count
+        frame = owner(frames)
+        packages[package(frame)] += count
+        functions[re.sub(r":\d+\)$", ")", frame)] += count
     return _ordered(packages, total), _ordered(functions, total)
 
 
@@ -126,7 +141,7 @@ async def load(server: RunningServer, streams: int, seconds: float, folder: Path
 
 
 def _spy(pid: int, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
-    command = [str(SPY), "record", "--nonblocking", "--format", "raw", "--output", str(path)]
+    command = [str(SPY), "record", "--native", "--format", "raw", "--output", str(path)]
     command += ["--pid", f"{pid}", "--rate", f"{RATE_HZ}", "--duration", f"{seconds:.0f}"]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)  # nosec B603 - py-spy of this environment
