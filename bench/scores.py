@@ -17,6 +17,7 @@ from deployments.contracts import Span
 NATURAL = (0.8, 1.25)
 """Speaking rates, the voice's own being 1, that nobody takes for slowed down or hurried."""
 _ROUNDING = 0.005
+RESAMPLES = 2000
 _BORDER_MS = 5
 
 
@@ -29,6 +30,39 @@ def plain(text: str) -> str:
 def wer(said: Sequence[str], heard: Sequence[str]) -> float:
     """Word error rate over all pairs together, in percent."""
     return 100 * float(jiwer.wer([plain(text) for text in said], [plain(text) for text in heard]))
+
+
+def word_errors(said: str, heard: str) -> tuple[int, int]:
+    """How many words of a text are heard wrong, missing or added; and how many it has."""
+    found = jiwer.process_words(plain(said) or " ", plain(heard))
+    return found.substitutions + found.deletions + found.insertions, len(plain(said).split())
+
+
+def error_rate(counts: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Errors over words in percent, of all parts together: n words, the median and its 95 % interval by resampling.
+
+    Whole parts are drawn, since the words of one are misheard together.
+    """
+    errors, words = _drawn(counts)
+    return _interval(100 * errors / words, sum(n for _, n in counts))
+
+
+def error_rate_difference(one: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """How many percent points more of `one` is misheard, with its interval; both are of the same parts, in order."""
+    (errors, words), (other_errors, other_words) = _drawn(one), _drawn(other)
+    return _interval(100 * (errors / words - other_errors / other_words), sum(n for _, n in one))
+
+
+def _drawn(counts: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    table = np.asarray(counts, dtype=float)
+    chosen = np.random.default_rng(0).integers(0, len(counts), (RESAMPLES, len(counts)))
+    found = table[chosen].sum(axis=1)
+    return found[:, 0], found[:, 1]
+
+
+def _interval(values: NDArray[np.float64], n: int) -> dict[str, float]:
+    low, median, high = (round(float(value), 1) for value in np.percentile(values, [2.5, 50, 97.5]))
+    return {"n": n, "median": median, "low": low, "high": high}
 
 
 def translation(references: Sequence[str], found: Sequence[str]) -> dict[str, float]:
@@ -72,7 +106,9 @@ def isochrony(dubs: Sequence[Dubbed]) -> dict[str, float]:
         "covered_percent": _percent(both, original),
         "inside_percent": _percent(both, dub),
         "unnatural_percent": _percent(sum(not slowest <= speed <= fastest for speed in speeds), len(speeds)),
+        "speed_p5": round(float(np.percentile(speeds, 5)), 3),
         "speed_p50": round(float(np.median(speeds)), 3),
+        "speed_p95": round(float(np.percentile(speeds, 95)), 3),
         "speed_max": round(max(speeds), 3),
         "variance_p95_percent": round(float(np.percentile(variances, 95)), 2),
     }

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from bench.scores import Dubbed, border_step, isochrony, plain, translation, wer
+from bench.scores import (
+    Dubbed,
+    border_step,
+    error_rate,
+    error_rate_difference,
+    isochrony,
+    plain,
+    translation,
+    wer,
+    word_errors,
+)
 from deployments.contracts import Span
 
 
@@ -59,3 +69,25 @@ def test_a_click_between_pieces_stands_out_from_the_steps_inside_them():
 
 def test_one_piece_has_no_border():
     assert border_step([np.ones(100, dtype=np.float32)], 16_000) == 0
+
+
+def test_mistakes_are_counted_by_fragment():
+    assert word_errors("Uno, dos tres.", "uno dos tres") == (0, 3)
+    assert word_errors("uno dos tres", "uno tres cuatro") == (2, 3)
+    assert word_errors("uno dos", "") == (2, 2)
+    assert word_errors("…", "uno") == (1, 0)
+
+
+def test_an_error_rate_comes_with_what_chance_makes_of_it():
+    even = error_rate([(1, 10)] * 20)
+    assert (even["n"], even["median"], even["low"], even["high"]) == (200, 10, 10, 10)
+    uneven = error_rate([(0, 10)] * 19 + [(10, 10)])
+    assert uneven["low"] == 0 < uneven["median"] < uneven["high"]
+
+
+def test_differences_are_drawn_in_pairs():
+    one, other = [(3, 10), (1, 10), (0, 10)] * 10, [(2, 10), (0, 10), (0, 10)] * 10
+    found = error_rate_difference(one, one)
+    assert (found["median"], found["low"], found["high"]) == (0, 0, 0)
+    more = error_rate_difference(one, other)
+    assert 0 < more["low"] <= more["median"] <= more["high"] <= 10
