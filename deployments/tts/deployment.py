@@ -147,7 +147,7 @@ class Tts:
             self._limits,
             deadline_s=deadline_s,
             clock=self._clock,
-            speech=request.speech,
+            speech=() if self._engine.wants_original else request.speech,  # its phrases stand where they belong
             lead_ms=request.carried.duration_ms if request.carried else 0,
             carry_ms=self._carry_ms(request),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,6 +213,16 @@ async def test_the_echo_gives_back_what_the_worker_sent():
     np.testing.assert_allclose(heard[1000:-1000], samples[1000:-1000], atol=2e-4)
     with pytest.raises(SynthesisFailed):
         await deployment.synthesize(request())
+
+
+async def test_the_echo_moves_and_stretches_no_phrase():
+    samples, _ = original(3000)
+    samples[: 48 * 200] = samples[48 * 1000 : 48 * 1800] = samples[48 * 2800 :] = 0
+    sent = codec.encode(samples, 48_000, PCM)
+    all_of_it = replace(request(target_ms=3000, original=sent), speech=(Span(0, 3000),))
+    speech = await tts(engine="echo").synthesize(all_of_it)
+    assert speech.speed_ratio == 1.0
+    np.testing.assert_allclose(codec.decode(speech.audio).samples[1000:-1000], samples[1000:-1000], atol=2e-4)
 
 
 @pytest.mark.parametrize("output", [PCM, M4A, AudioFormat("aac", 48_000, 2)])
