@@ -1,4 +1,4 @@
-"""Where the service's processes spend their CPU time: `python -m bench.profile [--config echo|local] [--seconds 20]`.
+"""Where the service's processes spend CPU time: `python -m bench.profile [--load echo|fast|neural] [--seconds 20]`.
 
 Starts the service itself, has streams send one fragment after the other, and has py-spy look into the ingress, the
 proxy and the models' replicas meanwhile. Prints for each process its CPU time for a fragment, and which packages and
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +30,12 @@ SPY = Path(sys.executable).parent / "py-spy"
 RATE_HZ = 100
 FRAGMENT_MS = 6000
 WARM_S = 3.0
-STREAMS = {"echo": 8, "local": 2}
+LOADS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "echo": ("echo", {}, 8),
+    "fast": ("local", {"args.tts": {"engine": "espeak"}}, 4),
+    "neural": ("local", {}, 2),
+}
+"""The configuration, what is changed in it, and the streams."""
 PROCESSES = {
     "ingress": "ServeReplica:livedub:Ingress",
     "proxy": "ProxyActor",
@@ -113,7 +119,7 @@ async def stream(url: str, name: str, done: list[float]) -> None:
             done.append(time.monotonic())
 
 
-async def load(server: RunningServer, streams: int, seconds: float, folder: Path) -> dict[str, Profile]:
+async def profiles(server: RunningServer, streams: int, seconds: float, folder: Path) -> dict[str, Profile]:
     """Profiles by process, of so many seconds under so many streams."""
     done: list[float] = []
     running = [asyncio.create_task(stream(server.url, f"profiled-{n}", done)) for n in range(streams)]
@@ -172,13 +178,14 @@ def _cells(shares_: list[tuple[str, float]], row: int) -> tuple[str, str]:
 def main() -> None:
     """Profile one configuration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", choices=STREAMS, default="echo")
+    parser.add_argument("--load", choices=LOADS, default="echo", help="no models, espeak-ng or Kokoro as the voice")
     parser.add_argument("--seconds", type=float, default=20.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        server = start(edited(asked.config, {}, Path(made)), Path(made) / "server.log")
+        config, changes, streams = LOADS[asked.load]
+        server = start(edited(config, changes, Path(made)), Path(made) / "server.log")
         try:
-            show(asyncio.run(load(server, STREAMS[asked.config], asked.seconds, Path(made))))
+            show(asyncio.run(profiles(server, streams, asked.seconds, Path(made))))
         finally:
             server.stop()
 
