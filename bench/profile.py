@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from tests.support.server import RunningServer, edited, start
 from tests.support.worker import Worker
 
 SPY = Path(sys.executable).parent / "py-spy"
-RATE_HZ = 100
+RATE_HZ = 200
 FRAGMENT_MS = 6000
 WARM_S = 3.0
 LOADS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -45,13 +46,6 @@ PROCESSES = {
 }
 FUNCTIONS = 12
 FRAME = re.compile(r"(?P<function>.+?) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)$")
-UVLOOP = "loop.c"
-OWNER = re.compile(r"\.py(:\d+)?\)$|\(loop\.c:")
-WAITING = re.compile(
-    r"(__)?(epoll_p?wait|p?poll|select|clock_nanosleep|futex|syscall|read|recv|accept4?|sem_(clock|timed)?wait|"
-    r"pthread_cond_\w*wait\w*|do_futex_wait|lll_lock_wait|sigtimedwait|sched_yield)\b"
-)
-"""Calls at the end of a stack in which a thread waits for something to do."""
 DEEP = ("ray", "serve_app", "deployments")
 """Whose parts are told apart."""
 Stacks = list[tuple[list[str], int]]
@@ -62,44 +56,37 @@ class Profile:
     """Of one process."""
 
     cpu_ms_a_fragment: float
+    seen_percent: float
+    """Of the CPU time while py-spy looked: how much its samples account for."""
     packages: list[tuple[str, float]]
     """Share of the samples in which it computes, 0 to 1."""
     functions: list[tuple[str, float]]
 
 
 def stacks(raw: str) -> Stacks:
-    """Frames, outermost first, and samples of each line of py-spy's raw format; without those in which one waits."""
+    """Frames, outermost first, and samples of each line of py-spy's raw format."""
     parted = (line.rpartition(" ") for line in raw.splitlines() if line.strip())
-    found = [(frames.split(";"), int(count)) for frames, _, count in parted]
-    return [(frames, count) for frames, count in found if not WAITING.match(frames[-1])]
-
-
-def owner(frames: Sequence[str]) -> str:
-    """The innermost frame of Python or uvloop; where there is none, as in Ray's own threads, the innermost of all."""
-    return next((frame for frame in reversed(frames) if OWNER.search(frame)), frames[-1])
+    return [(frames.split(";"), int(count)) for frames, _, count in parted]
 
 
 def package(frame: str) -> str:
-    """Whose code a frame is: the folder below site-packages, ours by its folder, else the library or the module."""
+    """Whose code a frame is: the folder below site-packages, ours by its folder, else the module."""
     if (found := FRAME.match(frame)) is None:
         return "native"
     parts = Path(found["file"]).parts
-    if found["file"] == UVLOOP:
-        return "uvloop"
     if "site-packages" in parts:
         parts = parts[parts.index("site-packages") + 1 :]
     return ".".join(parts[:2]).removesuffix(".py") if parts[0] in DEEP else parts[0].removesuffix(".py")
 
 
 def shares(found: Stacks) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """By package and by function of the frames that own the samples, the largest first."""
+    """By package and by function of the innermost frames, the largest first; C code counts for what called it."""
     total = sum(count for _, count in found) or 1
     packages: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for frames, count in found:
-        frame = owner(frames)
-        packages[package(frame)] += count
-        functions[re.sub(r":\d+\)$", ")", frame)] += count
+        packages[package(frames[-1])] += count
+        functions[re.sub(r":\d+\)$", ")", frames[-1])] += count
     return _ordered(packages, total), _ordered(functions, total)
 
 
@@ -130,24 +117,33 @@ async def profiles(server: RunningServer, streams: int, seconds: float, folder: 
                 task.result()
     await asyncio.sleep(WARM_S)
     watched = {name: found[0] for name, title in PROCESSES.items() if (found := processes(server, title))}
-    before = {name: sum(process.cpu_times()[:2]) for name, process in watched.items()}
-    first = len(done)
+    before_s, first = _cpu_s(watched), len(done)
     await asyncio.sleep(seconds)
-    fragments = len(done) - first
-    took_s = {name: sum(process.cpu_times()[:2]) - before[name] for name, process in watched.items()}
+    alone_s, fragments = _cpu_s(watched), len(done) - first
     spying = {name: _spy(process.pid, folder / name, seconds) for name, process in watched.items()}
     await asyncio.gather(*(asyncio.to_thread(spy.wait, seconds * 3) for spy in spying.values()))
+    spied_s = _cpu_s(watched)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    return {
-        name: Profile(took_s[name] * 1000 / max(1, fragments), *shares(stacks((folder / name).read_text())))
-        for name in watched
-    }
+    found = {}
+    for name in watched:
+        seen = stacks((folder / name).read_text(encoding="utf-8"))
+        seen_s = sum(count for _, count in seen) / RATE_HZ
+        found[name] = Profile(
+            (alone_s[name] - before_s[name]) * 1000 / max(1, fragments),
+            100 * seen_s / max(0.01, spied_s[name] - alone_s[name]),
+            *shares(seen),
+        )
+    return found
+
+
+def _cpu_s(watched: dict[str, psutil.Process]) -> dict[str, float]:
+    return {name: sum(process.cpu_times()[:2]) for name, process in watched.items()}
 
 
 def _spy(pid: int, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
-    command = [str(SPY), "record", "--native", "--format", "raw", "--output", str(path)]
+    command = [str(SPY), "record", "--nonblocking", "--format", "raw", "--output", str(path)]
     command += ["--pid", f"{pid}", "--rate", f"{RATE_HZ}", "--duration", f"{seconds:.0f}"]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)  # nosec B603 - py-spy of this environment
