@@ -126,16 +126,16 @@ async def profiles(server: RunningServer, streams: int, seconds: float, folder: 
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    found = {}
+    told: dict[str, Profile] = {}
     for name in watched:
         seen = stacks((folder / name).read_text(encoding="utf-8"))
         seen_s = sum(count for _, count in seen) / RATE_HZ
-        found[name] = Profile(
+        told[name] = Profile(
             (alone_s[name] - before_s[name]) * 1000 / max(1, fragments),
             100 * seen_s / max(0.01, spied_s[name] - alone_s[name]),
             *shares(seen),
         )
-    return found
+    return told
 
 
 def _cpu_s(watched: dict[str, psutil.Process]) -> dict[str, float]:
