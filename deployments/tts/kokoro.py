@@ -56,8 +56,8 @@ class KokoroOptions(EngineOptions):
     threads: int = Field(default=2, ge=1, le=64)
     """CPU threads of one synthesis."""
     rewrite: bool = True
-    """Sum the model's quantized convolutions as products of matrices: the same sums for two thirds of the CPU time. On
-    a CPU that can't sum those exactly, the model runs as it is."""
+    """Sum the model's quantized convolutions as products of matrices: the same speech for less than two thirds of the
+    CPU time. On a CPU that can't sum those exactly (x86 without VNNI), the model runs as it is."""
     min_rate: float = Field(default=0.8, ge=0.5, le=1.0)
     """The slowest speech that is asked for; a text that is still too short is padded."""
     max_rate: float = Field(default=1.2, ge=1.0, le=2.0)

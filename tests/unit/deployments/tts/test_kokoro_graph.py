@@ -130,3 +130,57 @@ def test_what_only_the_old_convolution_needed_is_gone():
     taken = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= taken
     assert not {"ConvInteger", "Floor", "Div"} & set(kinds(model))
+
+
+def normalized(axes=(2,), column=(2,), n_out=16):
+    """The convolution, and its result normalized over an axis, with a scale and a shift that a style gives."""
+    model = with_integer_bias(n_out)
+    graph = model.graph
+    graph.node[-1].output[0] = "c"
+    draw = np.random.default_rng(4)
+    arrays = {
+        "style": draw.normal(0.0, 1.0, (1, 2 * n_out)).astype(np.float32),
+        "axes": np.array(axes),
+        "column": np.array(column),
+        "halves": np.array([n_out, n_out]),
+        "one": np.float32(1.0),
+        "epsilon": np.float32(1e-5),
+    }
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items())
+    for kind, inputs, outputs, about in (
+        ("Unsqueeze", ["style", "column"], ["styles"], {}),
+        ("Split", ["styles", "halves"], ["gain", "shift"], {"axis": 3 - column[0]}),
+        ("Add", ["gain", "one"], ["styled"], {}),
+        ("ReduceMean", ["c", "axes"], ["mean"], {}),
+        ("Sub", ["c", "mean"], ["centred"], {}),
+        ("Mul", ["centred", "centred"], ["squared"], {}),
+        ("ReduceMean", ["squared", "axes"], ["variance"], {}),
+        ("Add", ["variance", "epsilon"], ["raised"], {}),
+        ("Sqrt", ["raised"], ["root"], {}),
+        ("Div", ["centred", "root"], ["normal"], {}),
+        ("Mul", ["styled", "normal"], ["scaled"], {}),
+        ("Add", ["scaled", "shift"], ["y"], {}),
+    ):
+        graph.node.append(helper.make_node(kind, inputs, outputs, **about))
+    return model
+
+
+@needs_exact
+def test_a_normalization_over_time_becomes_one_operator():
+    model = normalized()
+    expected = run(model, sound())
+    kokoro_graph.rewrite(model)
+    assert "InstanceNormalization" in kinds(model)
+    assert not {"Sqrt", "ReduceMean"} & set(kinds(model))
+    np.testing.assert_allclose(run(model, sound()), expected, atol=0.02)  # the bias isn't rounded down
+
+
+@needs_exact
+@pytest.mark.parametrize(("axes", "column"), [((1,), (2,)), ((2,), (1,))])
+def test_a_normalization_over_anything_else_is_left_alone(axes, column):
+    n_times = 16  # as many as channels, so that every form can be computed
+    model = normalized(axes, column)
+    expected = run(model, sound(n_times=n_times))
+    kokoro_graph.rewrite(model)
+    assert "InstanceNormalization" not in kinds(model)
+    np.testing.assert_allclose(run(model, sound(n_times=n_times)), expected, atol=0.02)
