@@ -31,7 +31,7 @@ RAY_DEFAULTS = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_worker_niceness": "0",
     "RAY_COLOR_PREFIX": "0",
-    # Fragments and results pass between proxy and ingress inside the calls, not by the object store: 3 ms less for each.
+    # Proxy and ingress hand fragments over inside their calls rather than by the object store: 3 ms less for each.
     "RAY_max_direct_call_object_size": "4194304",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
