@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deployments.audio import codec, pcm
 from deployments.contracts import AudioFormat, EncodedAudio
 from deployments.errors import FragmentTooLarge, InvalidAudio, Stage, SynthesisFailed
+from tests.support import clips
 
 CONTAINERS = tuple(name for name in codec.FORMATS if name not in pcm.SAMPLE_BYTES)
 OPUS = {"ogg", "opus", "webm"}
@@ -100,6 +101,15 @@ def test_every_rate_works_and_the_duration_is_as_told(container: str, rate_hz: i
 )
 def test_a_rate_that_a_codec_lacks_becomes_the_next_that_it_has(container: str, asked_hz: int, made_hz: int) -> None:
     assert codec.encode(tone(24_000, 0.1), 24_000, AudioFormat(container, asked_hz, 1)).format.sample_rate_hz == made_hz
+
+
+@pytest.mark.parametrize(("rate_hz", "channels", "least_db"), [(48_000, 2, 40), (44_100, 1, 28)])
+def test_aac_stays_close_to_the_speech(rate_hz: int, channels: int, least_db: float) -> None:
+    spoken = clips.clip("sense_and_sensibility-0870.wav", 24_000)
+    heard = codec.decode(codec.encode(spoken, 24_000, AudioFormat("m4a", rate_hz, channels))).samples[:, 0]
+    wanted = codec.resample(spoken, 24_000, rate_hz)[: heard.shape[0], 0]
+    noise = wanted - heard[: wanted.shape[0]]
+    assert 10 * np.log10(np.square(wanted).mean() / np.square(noise).mean()) >= least_db
 
 
 @pytest.mark.parametrize("container", ["m4a", "mp4"])
