@@ -152,9 +152,8 @@ def _spy(pid: int, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
 def show(found: dict[str, Profile]) -> None:
     """A table a process."""
     for name, one in found.items():
-        table = Table(
-            "%", "package", "%", "function", title=f"{name}: {one.cpu_ms_a_fragment:.1f} ms of CPU a fragment"
-        )
+        title = f"{name}: {one.cpu_ms_a_fragment:.1f} ms of CPU a fragment; py-spy saw {one.seen_percent:.0f} % of it"
+        table = Table("%", "package", "%", "function", title=title)
         for left, right in _beside(one.packages, one.functions):
             table.add_row(*left, *right)
         Console(width=140).print(table)
