@@ -26,7 +26,7 @@ from tests.support import clips
 
 FRAGMENT_S = 6
 FRAMES_PER_S = 100
-ROUNDS, QUICK_ROUNDS = 6, 2
+ROUNDS, QUICK_ROUNDS = 4, 2
 HEADINGS = ("", "fragments/s", "CPU ms a fragment", "ms a call", "× one by one", "words that differ, %")
 Rows = dict[str, dict[str, Any]]
 BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32)}
