@@ -1,8 +1,8 @@
 """Where the service's processes spend CPU time: `python -m bench.profile [--load echo|fast|neural] [--seconds 20]`.
 
 Starts the service itself, has streams send one fragment after the other, and has py-spy look into the ingress, the
-proxy and the models' replicas meanwhile. Prints for each process its CPU time for a fragment, and which packages and
-functions it went to. docs/profile.md tells what was found.
+proxy and the models' replicas meanwhile. Prints for each process its CPU time for a fragment, and which packages,
+functions and threads it went to. docs/profile.md tells what was found.
 """
 
 import argparse
@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ PROCESSES = {
     "Translation": "ServeReplica:livedub:Translation",
     "Tts": "ServeReplica:livedub:Tts",
 }
-FUNCTIONS = 12
+ROWS = 12
 FRAME = re.compile(r"(?P<function>.+?) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)$")
 DEEP = ("ray", "serve_app", "deployments")
 """Whose parts are told apart."""
@@ -53,14 +54,14 @@ Stacks = list[tuple[list[str], int]]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Of one process."""
+    """Of one process, in milliseconds of CPU time a fragment."""
 
-    cpu_ms_a_fragment: float
-    seen_percent: float
-    """Of the CPU time while py-spy looked: how much its samples account for."""
+    all_ms: float
     packages: list[tuple[str, float]]
-    """Share of the samples in which it computes, 0 to 1."""
+    """Time that holds the interpreter's lock, by the package of the innermost frame, the most first."""
     functions: list[tuple[str, float]]
+    threads: list[tuple[str, float]]
+    """All time by the kernel's name of the thread: models, codecs and Ray's own threads need no interpreter."""
 
 
 def stacks(raw: str) -> Stacks:
@@ -79,19 +80,15 @@ def package(frame: str) -> str:
     return ".".join(parts[:2]).removesuffix(".py") if parts[0] in DEEP else parts[0].removesuffix(".py")
 
 
-def shares(found: Stacks) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """By package and by function of the innermost frames, the largest first; C code counts for what called it."""
-    total = sum(count for _, count in found) or 1
+def spent(found: Stacks, ms_a_sample: float) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """By package and by function of the innermost frames, the most first; C code counts for what called it."""
     packages: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for frames, count in found:
         packages[package(frames[-1])] += count
         functions[re.sub(r":\d+\)$", ")", frames[-1])] += count
-    return _ordered(packages, total), _ordered(functions, total)
-
-
-def _ordered(counts: Counter[str], total: int) -> list[tuple[str, float]]:
-    return [(name, count / total) for name, count in counts.most_common(FUNCTIONS)]
+    most = [[(name, n * ms_a_sample) for name, n in one.most_common(ROWS)] for one in (packages, functions)]
+    return most[0], most[1]
 
 
 async def stream(url: str, name: str, done: list[float]) -> None:
@@ -117,33 +114,37 @@ async def profiles(server: RunningServer, streams: int, seconds: float, folder: 
                 task.result()
     await asyncio.sleep(WARM_S)
     watched = {name: found[0] for name, title in PROCESSES.items() if (found := processes(server, title))}
-    before_s, first = _cpu_s(watched), len(done)
-    await asyncio.sleep(seconds)
-    alone_s, fragments = _cpu_s(watched), len(done) - first
+    before_s, first = {name: _threads_s(process) for name, process in watched.items()}, len(done)
     spying = {name: _spy(process.pid, folder / name, seconds) for name, process in watched.items()}
+    await asyncio.sleep(seconds)
+    after_s, fragments = {name: _threads_s(process) for name, process in watched.items()}, max(1, len(done) - first)
     await asyncio.gather(*(asyncio.to_thread(spy.wait, seconds * 3) for spy in spying.values()))
-    spied_s = _cpu_s(watched)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     told: dict[str, Profile] = {}
     for name in watched:
         seen = stacks((folder / name).read_text(encoding="utf-8"))
-        seen_s = sum(count for _, count in seen) / RATE_HZ
-        told[name] = Profile(
-            (alone_s[name] - before_s[name]) * 1000 / max(1, fragments),
-            100 * seen_s / max(0.01, spied_s[name] - alone_s[name]),
-            *shares(seen),
-        )
+        threads: dict[str, float] = defaultdict(float)
+        for (thread, title), ended_s in after_s[name].items():
+            threads[title] += (ended_s - before_s[name].get((thread, title), 0.0)) * 1000 / fragments
+        most = sorted(((title, ms) for title, ms in threads.items() if ms), key=lambda row: -row[1])
+        told[name] = Profile(sum(threads.values()), *spent(seen, 1000 / RATE_HZ / fragments), most[:ROWS])
     return told
 
 
-def _cpu_s(watched: dict[str, psutil.Process]) -> dict[str, float]:
-    return {name: sum(process.cpu_times()[:2]) for name, process in watched.items()}
+def _threads_s(process: psutil.Process) -> dict[tuple[int, str], float]:
+    """CPU seconds by thread and its name."""
+    found = {}
+    for thread in process.threads():
+        with suppress(OSError):
+            title = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text(encoding="utf-8").strip()
+            found[thread.id, title] = thread.user_time + thread.system_time
+    return found
 
 
 def _spy(pid: int, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
-    command = [str(SPY), "record", "--nonblocking", "--format", "raw", "--output", str(path)]
+    command = [str(SPY), "record", "--gil", "--nonblocking", "--format", "raw", "--output", str(path)]
     command += ["--pid", f"{pid}", "--rate", f"{RATE_HZ}", "--duration", f"{seconds:.0f}"]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)  # nosec B603 - py-spy of this environment
@@ -152,22 +153,11 @@ def _spy(pid: int, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
 def show(found: dict[str, Profile]) -> None:
     """A table a process."""
     for name, one in found.items():
-        title = f"{name}: {one.cpu_ms_a_fragment:.1f} ms of CPU a fragment; py-spy saw {one.seen_percent:.0f} % of it"
-        table = Table("%", "package", "%", "function", title=title)
-        for left, right in _beside(one.packages, one.functions):
-            table.add_row(*left, *right)
-        Console(width=140).print(table)
-
-
-def _beside(
-    packages: list[tuple[str, float]], functions: list[tuple[str, float]]
-) -> Iterable[tuple[tuple[str, str], tuple[str, str]]]:
-    for row in range(max(len(packages), len(functions))):
-        yield _cells(packages, row), _cells(functions, row)
-
-
-def _cells(shares_: list[tuple[str, float]], row: int) -> tuple[str, str]:
-    return (f"{shares_[row][1] * 100:.1f}", shares_[row][0]) if row < len(shares_) else ("", "")
+        title = f"{name}: {one.all_ms:.1f} ms of CPU a fragment"
+        table = Table("ms", "package, with the lock", "ms", "function", "ms", "thread", title=title)
+        for row in zip_longest(one.packages, one.functions, one.threads, fillvalue=None):
+            table.add_row(*(cell for part in row for cell in ((f"{part[1]:.2f}", part[0]) if part else ("", ""))))
+        Console(width=160).print(table)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.profile import package, shares, stacks
+from bench.profile import package, spent, stacks
 
 RAW = """\
 main (run.py:1);handle (serve_app/socket.py:20);loads (json/decoder.py:3) 30
@@ -12,13 +12,13 @@ main (run.py:1);send (/venv/lib/python3.11/site-packages/engineio/payload.py:7) 
 
 
 def test_samples_count_for_the_innermost_frame():
-    packages, functions = shares(stacks(RAW))
-    assert packages == [("engineio", 0.6), ("json", 0.3), ("serve_app.socket", 0.1)]
+    packages, functions = spent(stacks(RAW), 0.01)
+    assert packages == [("engineio", pytest.approx(0.6)), ("json", 0.3), ("serve_app.socket", 0.1)]
     assert functions[1] == ("loads (json/decoder.py)", 0.3)
 
 
 def test_lines_of_one_function_count_together():
-    _, functions = shares(stacks("f (a.py:1) 1\nf (a.py:2) 3\n"))
+    _, functions = spent(stacks("f (a.py:1) 1\nf (a.py:2) 3\n"), 0.25)
     assert functions == [("f (a.py)", 1.0)]
 
 
@@ -38,4 +38,4 @@ def test_a_frame_belongs_to_the_package_of_its_file(frame, owner):
 
 
 def test_nothing_seen_is_nothing_told():
-    assert shares(stacks("")) == ([], [])
+    assert spent(stacks(""), 1.0) == ([], [])
