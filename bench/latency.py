@@ -1,11 +1,7 @@
-"""How fast fragments are acknowledged while the models are busy, and what the service adds to the models' time.
+"""How fast fragments are acknowledged, whatever the models are doing: `python -m bench.latency [--quick]`.
 
-`python -m bench.latency [--quick]`. Starts the service itself, one configuration after the other, on loopback.
-
-- acknowledgement: configs/local.yaml, real models kept saturated by background streams; another worker resends its
-  in-flight fragment (6 s of speech, 160 kB) and measures each `fragment:ack`. Target: p99 within 50 ms.
-- overhead: configs/echo.yaml and configs/local.yaml, one fragment at a time and several streams at once: from sending
-  to the result at the worker, minus the computing time of all stages.
+configs/local.yaml, its real models idle and then kept saturated by background streams; another worker resends its
+in-flight fragment (6 s of speech, 160 kB) and measures each `fragment:ack`. Target: p99 within 50 ms.
 """
 
 import argparse
@@ -14,9 +10,10 @@ import multiprocessing
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from bench.report import percentiles, show, write
+from bench import report
+from bench.foreign import ForeignLoad
+from bench.report import Target, judge, percentiles, plot, show, write
 from tests.support import clips
 from tests.support.server import edited, start
 from tests.support.worker import Worker
@@ -24,6 +21,7 @@ from tests.support.worker import Worker
 FRAGMENT_MS = 6000
 BACKGROUND_STREAMS = 2
 ACK_TARGET_MS = 50
+BUSY = "models busy"
 
 
 async def keep_busy(url: str, name: str) -> None:
@@ -62,29 +60,6 @@ async def acknowledgements(url: str, wanted: int) -> list[float]:
     return took
 
 
-async def overhead(url: str, streams: int, fragments_each: int) -> dict[str, list[float]]:
-    """End to end at the worker minus the stages, and the part of it that the server saw, in ms."""
-    fragments = clips.adts_fragments(FRAGMENT_MS)
-    outside: list[float] = []
-    inside: list[float] = []
-
-    async def one(index: int) -> None:
-        async with Worker(url) as worker:
-            await worker.init(f"overhead-{streams}-{index}", timeout_ms=30_000)
-            for number in range(fragments_each + 1):
-                sent = time.perf_counter()
-                fragment = await worker.send(number, fragments[number % len(fragments)])
-                result = await worker.wait(lambda fragment=fragment: worker.result(fragment), 60)
-                elapsed_ms = (time.perf_counter() - sent) * 1000
-                if number:  # the first one warms up
-                    computed_ms = sum(result["stage_timings"].values())
-                    outside.append(elapsed_ms - computed_ms)
-                    inside.append(result["processing_time_ms"] - computed_ms)
-
-    await asyncio.gather(*(one(index) for index in range(streams)))
-    return {"end to end": outside, "in the server": inside}
-
-
 async def measure_acks(url: str, wanted: int) -> dict[str, dict[str, float]]:
     """Idle first, then with the models saturated, on the same server."""
     idle = await acknowledgements(url, wanted // 4)
@@ -99,39 +74,40 @@ async def measure_acks(url: str, wanted: int) -> dict[str, dict[str, float]]:
     for process in busy:
         process.terminate()
         process.join()
-    return {"models idle": percentiles(idle), "models busy": percentiles(loaded)}
+    return {"models idle": percentiles(idle), BUSY: percentiles(loaded)}
 
 
 def main() -> None:
-    """Run everything and leave bench/results/latency.json."""
+    """Measure, tell, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
     quick = parser.parse_args().quick
-    figures: dict[str, Any] = {"fragment_ms": FRAGMENT_MS, "ack_target_ms": ACK_TARGET_MS}
+    if quick:
+        report.quick()
+    foreign = ForeignLoad()
     with tempfile.TemporaryDirectory() as folder:
-        for config in ("echo", "local"):
-            server = start(edited(config, {}, Path(folder)), Path(folder) / f"{config}.log")
-            try:
-                if config == "local":
-                    figures["acknowledgement_ms"] = asyncio.run(measure_acks(server.url, 60 if quick else 600))
-                plan = (
-                    [(1, 3 if quick else 30), (4, 3 if quick else 30)]
-                    if config == "echo"
-                    else [(1, 3 if quick else 15)]
-                )
-                for streams, count in plan:
-                    found = asyncio.run(overhead(server.url, streams, count))
-                    figures[f"overhead_ms, {config}, {streams} streams"] = {
-                        name: percentiles(values) for name, values in found.items()
-                    }
-            finally:
-                server.stop()
-    for title, rows in figures.items():
-        if isinstance(rows, dict):
-            show(title, list(rows.items()))
-    acks = figures["acknowledgement_ms"]["models busy"]
-    print(f"fragment:ack p99 {acks['p99']} ms with busy models; the target is {ACK_TARGET_MS} ms")
-    print(f"written to {write('latency', figures)}")
+        server = start(edited("local", {}, Path(folder)), Path(folder) / "log")
+        try:
+            found = asyncio.run(measure_acks(server.url, 60 if quick else 600))
+        finally:
+            server.stop()
+    figures = {"fragment_ms": FRAGMENT_MS, "foreign_percent": foreign.percent(), "acknowledgement_ms": found}
+    because = "The ingress shares the cores with models that take all of them."
+    targets = [
+        Target(f"p99 of fragment:ack, {name}", row["p99"], ACK_TARGET_MS, "ms", because=because, headline=name == BUSY)
+        for name, row in found.items()
+    ]
+    show("fragment:ack", list(found.items()))
+    judge(targets)
+    with plot("latency", width=6) as (axis,):
+        keys = ("p50", "p95", "p99")
+        for at, (name, row) in enumerate(found.items()):
+            axis.bar([place + 0.4 * at for place in range(len(keys))], [row[key] for key in keys], 0.38, label=name)
+        axis.axhline(ACK_TARGET_MS, color="black", linestyle=":", label="target, p99")
+        axis.set_xticks([place + 0.2 for place in range(len(keys))], keys)
+        axis.set_ylabel("ms until fragment:ack")
+        axis.legend()
+    print(f"written to {write('latency', figures, targets)}")
 
 
 if __name__ == "__main__":

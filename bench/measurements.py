@@ -24,13 +24,22 @@ class Measurement:
 
 MEASUREMENTS = (
     Measurement(
+        "overhead",
+        "Overhead",
+        "make bench ONLY=overhead",
+        "Workers send fragments of 6 s to the whole service, whose models answer at once, with base64 and with binary "
+        "audio by turns. The overhead is the time from sending to the result at the worker, minus what the stages "
+        "computed (decoding and encoding audio); clocks at every door tell its parts.",
+        minutes=2.5,
+        module="overhead",
+    ),
+    Measurement(
         "latency",
-        "Overhead and acknowledgements",
+        "Acknowledgements",
         "make bench ONLY=latency",
-        "A worker sends fragments of 6 s to the whole service on this machine. The overhead is the time from sending "
-        "to the result at the worker, minus the computing time of all stages. Acknowledgements are timed from sending "
-        "to `fragment:ack`, with idle models and with models that other streams keep busy.",
-        minutes=4,
+        "A worker sends a fragment again and again while it is in flight, and times each `fragment:ack`, with idle "
+        "models and with models that other streams keep busy.",
+        minutes=1,
         module="latency",
     ),
     Measurement(
@@ -59,7 +68,7 @@ MEASUREMENTS = (
         "make bench ONLY=asr_batching",
         "Whisper hears fragments of several streams in one call, and one by one; batch sizes take turns, and what was "
         "heard is compared word by word. The other models of configs/local.yaml take one text at a time.",
-        minutes=2,
+        minutes=1.5,
         module="asr_batching",
     ),
     Measurement(

@@ -1,21 +1,16 @@
 """The service with a clock at every door: `import_path: bench.traced:build` instead of `serve_app.app:build`.
 
-Each process appends to a file of its own in the folder that STAMPS names, a JSON line a stamp: fragment, point, time.
-The clock is the machine's monotonic one, so stamps of several processes can be compared; `bench.overhead`
-compares them. The classes below are those of the service and do what these do.
+Stamps go where `bench.stamps` says. The classes below are those of the service and do what these do.
 """
 
-import json
-import os
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 import serve_app.app
+from bench.stamps import stamp
 from deployments.contracts import (
     Speech,
     SynthesizeRequest,
@@ -30,25 +25,6 @@ from serve_app.hosting import _Link
 from serve_app.ingress import Ingress
 from serve_app.protocol import FragmentProcessed
 from serve_app.socket import SocketServer
-
-STAMPS = "LIVEDUB_BENCH_STAMPS"
-
-
-def stamp(fragment_id: str, point: str, at_s: float | None = None) -> None:
-    """Note that a fragment is at this point, now unless told otherwise."""
-    line = json.dumps([fragment_id, point, time.monotonic() if at_s is None else at_s])
-    with (Path(os.environ[STAMPS]) / str(os.getpid())).open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-
-
-def read(folder: Path) -> dict[str, dict[str, float]]:
-    """What was stamped in `folder`: by fragment, the seconds of each point."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for path in folder.iterdir():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            fragment_id, point, at_s = json.loads(line)
-            found[fragment_id][point] = at_s
-    return dict(found)
 
 
 class TracedAsr(serve_app.app.AsrReplica):
