@@ -113,19 +113,25 @@ class _Task:
 def _by_phrases(task: _Task, speech: Sequence[Span], free_ms: int, carry_ms: int) -> Fitted | None:
     """Phrases where the original speaks; None: nobody knows when it does, or there is no such way."""
     spoken, room, rate_hz = task.spoken, task.room_ms, task.spoken.sample_rate_hz
+    sources = pcm.loud_spans(spoken.samples, rate_hz)
+    if not sources:
+        return None
+    head_ms = min(_EDGE_MS, sources[0].start_ms)
+    tail_ms = min(_EDGE_MS, task.spoken_ms - sources[-1].end_ms)
+    inner_ms = room - tail_ms
     phrases = place(
-        pcm.loud_spans(spoken.samples, rate_hz),
+        sources,
         joined(speech, LEAST_PAUSE_MS),
-        room,
+        inner_ms,
         task.left,
-        free_from_ms=free_ms,
+        free_from_ms=free_ms + head_ms,
         beyond_ms=carry_ms,
     )
     if not phrases:
         return None
     n_fitted, speed_ratio = pcm.ms_to_samples(room, rate_hz), _overall(phrases)
     verdict = task.judged(n_fitted, speed_ratio)
-    runs_over = phrases[-1].heard.end_ms > room + len(phrases)  # not by rounding alone
+    runs_over = phrases[-1].heard.end_ms > inner_ms + len(phrases)  # not by rounding alone
     whole = with_edges(phrases, task.spoken_ms, room + carry_ms if runs_over else room, _EDGE_MS, free_ms)
     dub = _placed(spoken, whole, n_fitted + (pcm.ms_to_samples(carry_ms, rate_hz) if runs_over else 0), task.stretching)
     if not runs_over:

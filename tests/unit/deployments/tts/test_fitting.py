@@ -173,3 +173,17 @@ def test_speech_counts_from_where_the_dub_may_begin():
     assert speech_ms(speech, 600) == 900
     assert speech_ms(speech, 4000) is None
     assert speech_ms(()) is None
+
+
+@pytest.mark.parametrize("carry_ms", [0, 400])
+def test_soft_sounds_at_both_ends_are_kept_where_the_original_speaks_all_the_time(carry_ms):
+    soft = 0.002 * np.ones(40 * RATE_HZ // 1000, dtype=np.float32)
+    voice = Spoken(np.concatenate([soft, spoken(2200).samples, soft]), RATE_HZ)
+    dub = fit(
+        voice, 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=(Span(0, 2000),), carry_ms=carry_ms
+    ).samples
+    (heard,) = pcm.loud_spans(dub, RATE_HZ)
+    assert heard.start_ms >= 20
+    assert heard.end_ms <= 1980
+    assert np.abs(dub[10 * 24 : 25 * 24]).min() > 0
+    assert np.abs(dub[-25 * 24 : -10 * 24]).min() > 0
