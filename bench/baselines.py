@@ -55,7 +55,7 @@ class Length:
     """Of each server for each load, half of them in reverse order."""
 
 
-FULL = Length({1: 14.0, 3: 10.0, 6: 10.0}, 8.0, 2)
+FULL = Length({1: 10.0, 3: 8.0, 6: 8.0}, 6.0, 2)
 QUICK = Length({1: 2.0, 3: 4.0}, 4.0, 1)
 WARM_S = 2.0
 SATURATING = 6

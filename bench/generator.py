@@ -21,7 +21,7 @@ from bench.pacing import FRAGMENT_MS, Phase, Plan, Saturation, Sent, Used
 from tests.support import clips
 from tests.support.worker import Worker
 
-LEAD_S = 1.5
+LEAD_S = 1.0
 """From the order to the first send: all streams are open by then."""
 DRAIN_S = 20.0
 """The longest that is waited for results after the last send."""
