@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench.baselines import BUSY, HANDLER, OURS, THREADS, judged, judged_saturated
+from bench.baselines import BUSY, HANDLER, OURS, THREADS, judged, judged_saturated, raced
 from bench.pacing import Phase, Plan, Sent, Used
+from bench.rivals import Server
 
 PLAN = Plan((0.0,), 1.0, 0.0, 3.0)
 
@@ -46,3 +47,18 @@ def test_where_a_rival_is_better_the_target_is_missed_and_says_why(slower, misse
 def test_saturated_the_service_has_to_do_as_much_as_either_server():
     rows = {OURS: {"done_per_s": 2.0}, HANDLER: {"done_per_s": 1.5}, THREADS: {"done_per_s": 2.1}}
     assert [target.met for target in judged_saturated(rows)] == [True, False]
+
+
+def test_rivals_take_turns_there_and_back_and_the_others_are_bystanders():
+    asked = []
+
+    class Recording:
+        def measure(self, url, pid, plan, bystanders):
+            asked.append((url, sorted(bystanders)))
+            return url
+
+    servers = {OURS: Server("a", 1), HANDLER: Server("b", 2), THREADS: Server("c", 3)}
+    phases = raced(servers, Recording(), PLAN, 2)
+    assert [url for url, _ in asked] == ["a", "b", "c", "c", "b", "a"]
+    assert asked[1] == ("b", [1, 3])
+    assert phases == {OURS: ["a", "a"], HANDLER: ["b", "b"], THREADS: ["c", "c"]}
