@@ -54,14 +54,18 @@ Stacks = list[tuple[list[str], int]]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Of one process, in milliseconds of CPU time a fragment."""
+    """Of one process."""
 
     all_ms: float
+    """CPU time a fragment."""
     packages: list[tuple[str, float]]
-    """Time that holds the interpreter's lock, by the package of the innermost frame, the most first."""
+    """Of the time in which the interpreter's lock is held: percent by package of the innermost frame, the most first.
+
+    Who holds it counts while waiting for a core, too: where cores are scarce these are shares and no times.
+    """
     functions: list[tuple[str, float]]
     threads: list[tuple[str, float]]
-    """All time by the kernel's name of the thread: models, codecs and Ray's own threads need no interpreter."""
+    """CPU time a fragment in ms by the kernel's name of the thread; models, codecs and Ray need no interpreter."""
 
 
 def stacks(raw: str) -> Stacks:
@@ -80,14 +84,15 @@ def package(frame: str) -> str:
     return ".".join(parts[:2]).removesuffix(".py") if parts[0] in DEEP else parts[0].removesuffix(".py")
 
 
-def spent(found: Stacks, ms_a_sample: float) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """By package and by function of the innermost frames, the most first; C code counts for what called it."""
+def spent(found: Stacks) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """Percent by package and by function of the innermost frames, the most first; C code counts for what called it."""
+    total = sum(count for _, count in found)
     packages: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for frames, count in found:
         packages[package(frames[-1])] += count
         functions[re.sub(r":\d+\)$", ")", frames[-1])] += count
-    most = [[(name, n * ms_a_sample) for name, n in one.most_common(ROWS)] for one in (packages, functions)]
+    most = [[(name, 100 * n / total) for name, n in one.most_common(ROWS)] for one in (packages, functions)]
     return most[0], most[1]
 
 
@@ -129,7 +134,7 @@ async def profiles(server: RunningServer, streams: int, seconds: float, folder: 
         for (thread, title), ended_s in after_s[name].items():
             threads[title] += (ended_s - before_s[name].get((thread, title), 0.0)) * 1000 / fragments
         most = sorted(((title, ms) for title, ms in threads.items() if ms), key=lambda row: -row[1])
-        told[name] = Profile(sum(threads.values()), *spent(seen, 1000 / RATE_HZ / fragments), most[:ROWS])
+        told[name] = Profile(sum(threads.values()), *spent(seen), most[:ROWS])
     return told
 
 
@@ -154,9 +159,9 @@ def show(found: dict[str, Profile]) -> None:
     """A table a process."""
     for name, one in found.items():
         title = f"{name}: {one.all_ms:.1f} ms of CPU a fragment"
-        table = Table("ms", "package, with the lock", "ms", "function", "ms", "thread", title=title)
+        table = Table("%", "package, with the lock", "%", "function", "ms", "thread", title=title)
         for row in zip_longest(one.packages, one.functions, one.threads, fillvalue=None):
-            table.add_row(*(cell for part in row for cell in ((f"{part[1]:.2f}", part[0]) if part else ("", ""))))
+            table.add_row(*(cell for part in row for cell in ((f"{part[1]:.1f}", part[0]) if part else ("", ""))))
         Console(width=160).print(table)
 
 
