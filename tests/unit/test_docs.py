@@ -52,7 +52,7 @@ from serve_app.stream.values import Outcome, StreamLimits
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/operating.md",
-    "bench/REPORT.md", "bench/results/README.md",
+    "docs/profile.md", "bench/REPORT.md", "bench/results/README.md",
 )  # fmt: skip
 EXAMPLE_TIMEOUT_S = 60.0
 
