@@ -113,6 +113,10 @@ async def saturate(url: str, name: str, plan: Saturation, started_s: float) -> l
     await asyncio.sleep(max(0.0, started_s - time.monotonic()))
 
     async def busy(stream: _Stream) -> None:
+        with suppress(TimeoutError):  # a server that answers no more has no answer in the figures
+            await keep_busy(stream)
+
+    async def keep_busy(stream: _Stream) -> None:
         while (due_s := time.monotonic() - started_s) < plan.ends_s:
             await stream.send(due_s)
             await stream.worker.wait(stream.all_answered, DRAIN_S)
