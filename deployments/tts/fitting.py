@@ -17,7 +17,7 @@ from deployments.contracts import AudioFormat, Samples, Span, Spoken
 
 LEAST_PAUSE_MS = 250
 """Shorter pauses of the original are part of its speech: between words, and where its recogniser is not sure."""
-_EDGE_MS = 50
+_EDGE_MS = 120
 """Of the quiet around a phrase, kept with it: final consonants are in there."""
 _SEAM_MS = 3.0
 """Faded on both sides of a border that a word runs over: no click where they are coded apart, or one is missing."""

@@ -25,13 +25,19 @@ _COMFORTABLE = 1.25
 """Speech that must be faster than this takes the original's pauses too, before it gets faster."""
 
 
+_CALMER = 0.88
+"""Of the rate that would just fill the original's speech. Phrases run into the pauses behind them, and what was asked
+for too fast would be slowed down again, with the sounds missing that hurried speech swallows: Whisper misheard 11.6 %
+of 640 words at 1, and 10.3 % at this, with the same overlap."""
+
+
 def wanted_rate(natural_ms: float, line: Line) -> float:
-    """The rate at which a text fills the time that its original speaks.
+    """The rate at which a text fills the time that its original speaks, or a little more of it.
 
     Where that would be hurried, it is the rate at which it fills all of the time that it may be heard, or a comfortable
     one if that is enough.
     """
-    in_speech = natural_ms / (line.speech_ms or line.target_duration_ms)
+    in_speech = _CALMER * natural_ms / line.speech_ms if line.speech_ms else natural_ms / line.target_duration_ms
     return max(min(in_speech, _COMFORTABLE), natural_ms / (line.room_ms or line.target_duration_ms))
 
 

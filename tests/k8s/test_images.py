@@ -228,9 +228,9 @@ def test_a_lock_has_all_that_the_project_asks_for_there(lock, extras):
 
 @pytest.mark.parametrize("lock", ["local.lock", "prod.lock"])
 def test_no_tool_of_development_is_in_an_image(lock):
-    """Coqui itself asks for two of them."""
+    """Coqui itself asks for two of them, and Ray for py-spy."""
     extras = ("local", "prod", "coqui", "cuda")
-    assert (wanted("dev") - wanted(*extras)) & set(pins(lock)) <= {"matplotlib", "psutil"}
+    assert (wanted("dev") - wanted(*extras)) & set(pins(lock)) <= {"matplotlib", "psutil", "py-spy"}
 
 
 def test_the_cpu_image_has_no_cuda():

@@ -185,7 +185,7 @@ def test_the_bounds_are_yaml(run):
 
 
 def test_deployments_that_don_t_scale_get_a_number(run):
-    told = run("--streams", "3", "--gpu", "cpu", "--config", LOCAL).stdout
+    told = run("--streams", "6", "--gpu", "cpu", "--config", LOCAL).stdout
     assert "num_replicas: 2" in told
     assert "autoscaling_config" not in told
 
