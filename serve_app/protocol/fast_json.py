@@ -9,7 +9,23 @@ from typing import Any
 
 import orjson
 
-loads = json.loads
+MAX_DIGITS = 100
+"""Of an integer. Reading one takes time that grows with the square of its length."""
+
+
+def loads(text: str | bytes, **_: Any) -> Any:
+    """What a text says.
+
+    Raises:
+        ValueError: it is no JSON, or holds an integer that nobody means.
+    """
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits; {MAX_DIGITS} are read")
+    return int(digits)
 
 
 def dumps(value: object, **_: Any) -> str:

@@ -30,3 +30,8 @@ def test_no_number_leaves_that_is_no_json():
 
 def test_large_integers_are_read_as_what_they_are():
     assert fast_json.loads("[1208925819614629174706176]") == [2**80]
+
+
+def test_an_integer_of_hundreds_of_digits_is_refused():
+    with pytest.raises(ValueError, match="101 digits"):
+        fast_json.loads(f"[{10**100}]")
