@@ -6,6 +6,7 @@ starts.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,20 @@ from deployments.workload import Workload
 T = TypeVar("T")
 
 log = get_logger(__name__)
+NICENESS = 5
+"""Of threads that compute: where models take all cores of a machine, its sockets are answered first."""
+
+
+def stand_back() -> None:
+    """Let the calling thread, and what it starts from now on, give way to all that answers somebody."""
+    if os.getpriority(os.PRIO_PROCESS, 0) < NICENESS:
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
+def aside(load: Callable[[], None]) -> None:
+    """Load a model in a thread that stands back, as the threads do that the model's runtime starts meanwhile."""
+    with ThreadPoolExecutor(1, initializer=stand_back) as pool:
+        pool.submit(load).result()
 
 
 class WorkerThreads:
@@ -43,7 +58,9 @@ class WorkerThreads:
         self._stage = stage
         self._clock = clock
         self._running = RunningCalls(wedged_after_s, clock)
-        self._pool = ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"livedub-{stage}")
+        self._pool = ThreadPoolExecutor(
+            max_workers=slots, thread_name_prefix=f"livedub-{stage}", initializer=stand_back
+        )
 
     async def run(self, work: Callable[[], T], budget_ms: int, n_fragments: int = 1) -> T:
         """Run `work`, which computes so many fragments, in a thread.

@@ -26,7 +26,7 @@ from deployments.errors import Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.live import UserConfig
 from deployments.logs import about, configure_logs, get_logger
-from deployments.worker import WorkerThreads
+from deployments.worker import WorkerThreads, aside
 
 logger = get_logger(__name__)
 
@@ -98,7 +98,7 @@ class Asr:
         self._user_config = UserConfig(AsrUserConfig.model_validate, "asr_user_config_refused")
         started_s = clock()
         self._decoders.start()
-        engine.load()
+        aside(engine.load)
         self._apply(AsrUserConfig())
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
 

@@ -29,7 +29,7 @@ from deployments.logs import about, configure_logs, get_logger
 from deployments.tts.carrying import opened, packed
 from deployments.tts.fitting import Fitted, fit, free_from_ms, room_ms, speech_ms
 from deployments.tts.voices import VoiceBook
-from deployments.worker import WorkerThreads
+from deployments.worker import WorkerThreads, aside
 
 VARIANCE_HIGH = "duration_variance_high"
 """The warning that goes with a partial result."""
@@ -68,7 +68,7 @@ class Tts:
         self._clock = clock
         self._voices, self._defaults = voices.for_engine(engine.voice_models)
         started_s = clock()
-        engine.load(self._voices)
+        aside(lambda: engine.load(self._voices))
         self._speaking = WorkerThreads(Stage.TTS, concurrency, clock)
         self._filling = WorkerThreads(Stage.TTS, 1, clock)
         self._decoders = Decoders(Stage.TTS, decode_processes)

@@ -1,6 +1,7 @@
 """Blocking calls run off the event loop, bounded in number, and never start late."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import pytest
 
 from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage
 from deployments.running import WEDGED_AFTER_S
-from deployments.worker import WorkerThreads
+from deployments.worker import NICENESS, WorkerThreads, aside
 
 
 class Clock:
@@ -165,3 +166,35 @@ async def test_twenty_calls_given_up_never_compute_more_at_once_than_there_are_s
     threads.close()
 
     assert peak == 2
+
+
+async def test_what_computes_stands_back_and_what_answers_does_not(threads):
+    mine = priority()
+    assert await threads.run(priority, 1000) == max(mine, NICENESS)
+    assert priority() == mine
+
+
+def test_what_a_model_starts_while_it_loads_stands_back():
+    found: list[int] = []
+
+    def load() -> None:
+        started = threading.Thread(target=lambda: found.append(priority()))
+        started.start()
+        started.join()
+
+    mine = priority()
+    aside(load)
+    assert (found, priority()) == ([max(mine, NICENESS)], mine)
+
+
+def test_a_model_that_does_not_load_says_why():
+    def load() -> None:
+        raise ValueError("no weights")
+
+    with pytest.raises(ValueError, match="no weights"):
+        aside(load)
+
+
+def priority() -> int:
+    """Of the calling thread."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
