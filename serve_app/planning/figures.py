@@ -124,7 +124,7 @@ GPU_MEMORY_GIB: Mapping[tuple[str, str], Figure] = {
 """Engine and model to the card's memory that one replica needs; `configs/prod.yaml` says the same."""
 
 INGRESS_MS = Figure(
-    14.5, How.MEASURED, "make bench, bench/results/latency.json: in the server around the models, AMD EPYC, 2 cores"
+    19.2, How.MEASURED, "make bench, bench/results/overhead.json: in the server around the models, AMD EPYC, 2 cores"
 )
 INGRESS_MEMORY_MIB = Figure(
     445, How.MEASURED, "make slow-clients, bench/results/slow_clients.json: once 20 clients had come and gone"
