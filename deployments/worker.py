@@ -9,11 +9,13 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
-from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
+from deployments.call_times import Call, CallTimes
+from deployments.errors import DeadlineExceeded, ModelFailed, QueueFull, Stage, StageError
+from deployments.forecast import EXPECTED_MS
 from deployments.logs import get_logger
 from deployments.running import WEDGED_AFTER_S, RunningCalls
 from deployments.workload import Workload
@@ -58,22 +60,35 @@ class WorkerThreads:
         self._stage = stage
         self._clock = clock
         self._running = RunningCalls(wedged_after_s, clock)
+        self._times = CallTimes(slots)
         self._pool = ThreadPoolExecutor(
             max_workers=slots, thread_name_prefix=f"livedub-{stage}", initializer=stand_back
         )
 
-    async def run(self, work: Callable[[], T], budget_ms: int, n_fragments: int = 1) -> T:
+    async def run(self, work: Callable[[], T], budget_ms: int, n_fragments: int = 1, size: float | None = None) -> T:
         """Run `work`, which computes so many fragments, in a thread.
 
+        Args:
+            work: blocks.
+            budget_ms: from now to its beginning; with a size, to its end.
+            n_fragments: that it computes.
+            size: what its length follows, such as a count of characters; None: its length is not foretold.
+
         Raises:
+            QueueFull: it can't end within `budget_ms`, as calls of its size go; nothing was started.
             DeadlineExceeded: no slot came free within `budget_ms`; nothing was started.
             StageError: what `work` raised; anything else that it raised arrives as ModelFailed.
         """
         start_by = self._clock() + budget_ms / 1000
+        call = self._times.come(size, start_by, self._clock())
+        if call.refused:
+            raise self._too_late(call)
 
         def guarded() -> T:
             if self._clock() >= start_by:
                 raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
+            if not self._times.may_start(call, self._clock()):
+                raise self._too_late(call)
             try:
                 with self.workload.one(n_fragments), self._running.one() as n_computing:
                     log.debug("computing", n_computing=n_computing)
@@ -84,7 +99,15 @@ class WorkerThreads:
                 raise ModelFailed(self._stage, f"{type(error).__name__}: {error}"[:500]) from error
 
         # Log lines of the thread then carry the fragment's identity too.
-        return await asyncio.wrap_future(self._pool.submit(copy_context().run, guarded))
+        computing = self._pool.submit(copy_context().run, guarded)
+        computing.add_done_callback(lambda done: self._times.over(call, self._clock(), well=_went_well(done)))
+        return await asyncio.wrap_future(computing)
+
+    def _too_late(self, call: Call) -> QueueFull:
+        needed_ms, left_ms = round(call.needed_s * 1000), round(call.left_s * 1000)
+        message = f"the {self._stage} stage needs about {needed_ms} ms and {left_ms} ms are left; nothing was started"
+        details = {EXPECTED_MS: round(call.expected_s * 1000), "recommended_delay_ms": max(1, needed_ms - left_ms)}
+        return QueueFull(self._stage, message, details)
 
     def check(self) -> None:
         """Raise RuntimeError when a call hangs. For Serve's `check_health`."""
@@ -93,3 +116,7 @@ class WorkerThreads:
     def close(self) -> None:
         """Start nothing more; do not wait for what runs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _went_well(done: "Future[T]") -> bool:
+    return not done.cancelled() and done.exception() is None

@@ -120,7 +120,7 @@ class StreamMetrics:
         self._streams = make.Gauge("sts_streams_active", description="Streams that are open.", tag_keys=())
         self._limit = make.Gauge(
             "sts_admission_limit",
-            description="Fragments in flight above which some are refused, as learnt from how late results were.",
+            description="Fragments in flight that would all be done in time, as far as the models' speed is known.",
             tag_keys=(),
         )
         self._in_stage = make.Gauge(

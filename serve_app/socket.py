@@ -36,7 +36,6 @@ from serve_app.protocol import (
     parse,
 )
 from serve_app.protocol.wire import MAX_INTEGER
-from serve_app.stream.admission import StreamAdmission
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
 from serve_app.stream.values import SERVICE_RESTART, Close, Emit, Fragment, StreamLimits
@@ -174,7 +173,7 @@ class SocketServer:
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=data[0] if data else None)
             self._streams.forget(connection)
-            self._streams.perform(connection, session.disconnect())
+            self._streams.perform(connection, session.disconnect(now_s()))
         await connection.abandon()
 
     def _lost(self, sid: str) -> None:
@@ -237,7 +236,7 @@ class SocketServer:
         settings = negotiate(
             init, abilities, self._limits(), session_id=uuid.uuid4().hex, wall_offset_s=time.time() - now_s()
         )
-        session = Session(settings, self._limits(), StreamAdmission(self._streams.admission))
+        session = Session(settings, self._limits(), self._streams.admission)
         self._streams.register(connection, session)
         connection.stay()
         connection.opened_unix_s = time.time()

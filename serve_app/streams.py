@@ -110,7 +110,7 @@ class Streams:
         """The connection carries a new stream from now on; one of its name that is live elsewhere ends there."""
         stream_id = session.settings.stream_id
         if connection.session is not None:
-            self.perform(connection, connection.session.disconnect())
+            self.perform(connection, connection.session.disconnect(now_s()))
         other = self._carriers.get(stream_id)
         if other is not None and other is not connection:
             self._replace(other, stream_id)
@@ -142,7 +142,7 @@ class Streams:
         log.warning("stream_expelled", stream_id=opening.stream_id, sid=connection.sid)
         message = _taken(opening.stream_id)
         told = error_event(ErrorCode.AUTH_FAILED, message, severity="fatal", stream_id=opening.stream_id)
-        self.perform(connection, [*session.disconnect(), Emit(told), Close(0, NORMAL_CLOSURE, message)])
+        self.perform(connection, [*session.disconnect(now_s()), Emit(told), Close(0, NORMAL_CLOSURE, message)])
 
     def forget(self, connection: Connection) -> None:
         """The connection's stream is over."""
@@ -174,7 +174,6 @@ class Streams:
             connection.tick_at(session.next_tick(), lambda: self.perform(connection, session.tick(now_s())))
             if self.live(connection):
                 self._count(session)
-        self.admission.load(len(self._carriers), self._in_flight)
         self._observer.load(len(self._carriers), self._in_flight, self.admission.limit)
 
     def _count(self, session: Session) -> None:
@@ -185,16 +184,16 @@ class Streams:
     def _replace(self, other: Connection, stream_id: str) -> None:
         if other.session is not None:
             log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
-            self.perform(other, other.session.replace())
+            self.perform(other, other.session.replace(now_s()))
             self.forget(other)
 
     async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
         stage = Stage.ASR
 
-        def running(started: Stage, so_far: Outcome) -> None:
+        def running(started: Stage, so_far: Outcome) -> bool:
             nonlocal stage
             stage = started
-            session.running(submit.ticket, started, so_far)
+            return session.running(submit.ticket, started, so_far, now_s())
 
         try:
             outcome = await self._dub(session.settings, submit, running)

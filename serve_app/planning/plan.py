@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.planning.figures import Card, Figure, How
-from serve_app.stream.admission import LATE
 
 _SLICES = 10_000
 """Of a GPU; Ray's resolution."""
+LATE = 0.65
+"""Share of its time that a fragment may take alone; above it, two at once are too many."""
 _ROUNDING = 1e-12
 """What floating-point arithmetic may add to a whole number, as a part of it."""
 

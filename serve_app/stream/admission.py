@@ -1,100 +1,212 @@
-"""How many fragments of all streams may be in flight, so that what is accepted still meets its deadline. PURE.
+"""Whether a fragment would be done in time, told before anything is computed for it. PURE.
 
-Nobody tells the capacity; it is learnt from results. While they come with time to spare, the limit grows; once half of
-them use up most of their time, it shrinks below what was in flight. The median decides: a few streams whose fragments
-hang don't shrink it for all. At the limit, a stream with less than its equal share is still let in, so that a hog is
-refused before its neighbours are.
+Nobody tells how fast the models are; it is learnt from results. For each stage it is known which fragments compute
+there, which wait and which are still to come, so the time at which a new one would be done can be told. One that would
+be late is refused while its worker can still do something else, with the time after which it would fit. A stream with
+much in flight waits behind those that have little, as `turns` has it, so a hog is refused before its neighbours.
 """
 
-import math
-import statistics
+from dataclasses import dataclass
 
+from deployments.errors import DeadlineExceeded, QueueFull, Stage
+from deployments.forecast import EXPECTED_MS, Expectation, Lane
+from serve_app.stream.values import FASTER_VOICE, Outcome
+
+STAGES = tuple(Stage)
+VOICE = STAGES.index(Stage.TTS)
 START = 1000
-"""Far above what one ingress replica carries, until the first signs of lateness."""
-FLOOR = 4
-SAMPLE = 8
-"""Results that a change of the limit rests on."""
-MOST_SAMPLES = 256
-PERIOD_S = 1.0
-"""Between two changes at least."""
-LATE, EARLY = 0.65, 0.5
-"""Shares of its time that a result has used: above the one there is too much in flight, below the other room."""
-SHRINK, GROW = 0.8, 1.1
+"""What `limit` says until a result has been seen: far above what one ingress replica carries."""
+SPARE = 0.03
+"""Share of a fragment's time that a forecast leaves for what it can't know."""
+NEWEST_SHARE = 0.2
+"""How much the latest result counts in how far forecasts were off."""
+SHORTEST_DELAY_S = 0.1
+"""The least that a refused worker is asked to wait."""
+
+
+@dataclass(eq=False, slots=True)
+class Passage:
+    """A fragment's way through the stages."""
+
+    stream: "StreamAdmission"
+    seconds: float
+    """Of sound."""
+    time_s: float
+    """That it has."""
+    entered_at: float
+    waits_s: float | None
+    """How long it was expected to wait; where a faster voice can come in, as far as the voice. None: nobody knew."""
+    trial: bool
+    """It seems too long and is tried all the same, since what is known is old."""
+    at: int = 0
+    """The stage that it has come to, as an index of STAGES."""
 
 
 class Admission:
-    """The door for fragments of all streams of one ingress replica."""
+    """The forecast for all streams of one ingress replica. Times are in seconds of one clock."""
 
     def __init__(self) -> None:
-        self.limit = float(START)
-        """Fragments in flight over all streams above which not everything is let in."""
-        self._streams = 0
-        self._in_flight = 0
-        self._peak = 0
-        """Most in flight since the last change."""
-        self._used: list[float] = []
-        self._since = 0.0
-        self._changed_at = -math.inf
+        self._lanes = [Lane() for _ in STAGES]
+        self._takes = [Expectation() for _ in STAGES]
+        self._at = [0] * len(STAGES)
+        """Fragments in flight by the stage that they have come to."""
+        self._busy_streams = 0
+        """Streams that have something in flight."""
+        self._time_s = 8.0
+        """That the latest fragment had."""
 
-    def load(self, streams: int, in_flight: int) -> None:
-        """How many streams are open, and how many fragments are in flight over all of them."""
-        self._streams, self._in_flight = streams, in_flight
-        self._peak = max(self._peak, in_flight)
+    @property
+    def limit(self) -> float:
+        """Fragments in flight that would all be done within the time that the latest one had, as far as is known."""
+        per_s = [
+            lane.servers / takes.mean_s for lane, takes in zip(self._lanes, self._takes, strict=True) if takes.mean_s
+        ]
+        return min([START, *(rate * self._time_s for rate in per_s)])
 
-    def admits(self, own: int) -> bool:
-        """Whether a stream with `own` fragments in flight may have one more."""
-        return self._in_flight < self.limit or own < max(1.0, self.limit / max(self._streams, 1))
+    def serves(self, stage: Stage, at_once: float) -> None:
+        """So many fragments compute at once in a stage, at most."""
+        self._lanes[STAGES.index(stage)].servers = at_once
 
-    def finished(self, accepted_at: float, deadline: float, now: float) -> None:
-        """A result leaves. Times are in seconds of one clock; one accepted before the last change doesn't count."""
-        if accepted_at < self._changed_at:
+    def forecast_s(self, stream: "StreamAdmission", seconds: float, now: float, first: int = 0) -> float:
+        """Seconds until a fragment of so many seconds of sound is done that comes to the stage `first` now."""
+        own, others = stream.in_flight, self._busy_streams - (stream.in_flight > 0)
+        before = own + others * (own + 1)
+        done_s = 0.0
+        for index in range(first, VOICE if stream.faster_voice else len(STAGES)):
+            takes, to_come = self._takes[index], sum(self._at[first:index])
+            starts_s = self._lanes[index].starts_in_s(now, before, to_come, takes.of(seconds))
+            done_s = max(done_s, starts_s) + takes.at_best(seconds)
+        return done_s
+
+    def refusal(self, stream: "StreamAdmission", seconds: float, time_s: float, now: float) -> float | None:
+        """Seconds after which a fragment that would be late now would be in time; None when it may come in."""
+        self._time_s = time_s
+        off_s = stream.off_s if any(self._at) else 0.0
+        late_s = self.forecast_s(stream, seconds, now) + off_s - (1 - SPARE) * time_s
+        if late_s <= 0 or self._worth_a_try(now):
+            return None
+        if self._alone_s(stream, seconds) > (1 - SPARE) * time_s:
+            late_s = min(takes.worth_a_try_in_s(now) for takes in self._takes if takes.known)
+        return max(late_s, SHORTEST_DELAY_S)
+
+    def waits(self, stream: "StreamAdmission", seconds: float, time_s: float, now: float) -> tuple[float, float]:
+        """Seconds that one more fragment would wait, and that it could wait and still be in time."""
+        alone_s = self._alone_s(stream, seconds)
+        return self.forecast_s(stream, seconds, now) + stream.off_s - alone_s, (1 - SPARE) * time_s - alone_s
+
+    def enter(self, stream: "StreamAdmission", seconds: float, time_s: float, now: float) -> Passage:
+        """A fragment comes in."""
+        waits_s = self.forecast_s(stream, seconds, now) - self._alone_s(stream, seconds)
+        known = self._takes[VOICE].known or stream.faster_voice
+        passage = Passage(stream, seconds, time_s, now, waits_s if known else None, trial=self._worth_a_try(now))
+        self._busy_streams += stream.in_flight == 0
+        stream.in_flight += 1
+        self._come(passage, now)
+        return passage
+
+    def reach(self, passage: Passage, stage: Stage, so_far: Outcome, now: float) -> float:
+        """A fragment has come to a stage, with what was done before; seconds from now to its end."""
+        index = STAGES.index(stage)
+        if index > passage.at:
+            self._leave(passage, now)
+            self._learn(passage, so_far, now)
+            passage.at = index
+            passage.stream.in_flight -= 1  # it doesn't wait for itself
+            left_s = self.forecast_s(passage.stream, passage.seconds, now, index)
+            passage.stream.in_flight += 1
+            self._come(passage, now)
+            if index == VOICE and passage.stream.faster_voice:
+                passage.stream.learn(passage, now - passage.entered_at - _computed_s(so_far))
+            return left_s
+        return 0.0
+
+    def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
+        """A fragment has its outcome; None: nobody wants one any more."""
+        failure = outcome.failure if outcome else None
+        computed_s = 0.0
+        if outcome is None or isinstance(failure, DeadlineExceeded):
+            computed_s = self._lanes[passage.at].abandon(passage, now)
+        self._leave(passage, now)
+        stream = passage.stream
+        stream.in_flight -= 1
+        self._busy_streams -= stream.in_flight == 0
+        if outcome is None:
             return
-        if not self._used:
-            self._since = now
-        self._used.append((now - accepted_at) / (deadline - accepted_at))
-        took_s = now - self._since
-        if len(self._used) < SAMPLE or took_s < PERIOD_S:
-            self._used = self._used[-MOST_SAMPLES:]
-            return
-        middle = statistics.median(self._used)
-        if middle > LATE:
-            in_time = sum(used < 1 for used in self._used) - 1  # the first one starts the clock
-            fits = in_time / took_s * EARLY * (deadline - accepted_at)  # what leaves in that time at this rate
-            self._change(max(FLOOR, min(fits, self.limit * SHRINK, self._peak * SHRINK)), now)
-        elif middle < EARLY and self._peak >= self.limit * SHRINK:
-            self._change(min(START, self.limit * GROW + 1), now)
-        else:
-            self._start_over()
+        if failure is None:
+            self._learn(passage, outcome, now)
+        elif EXPECTED_MS in failure.details:
+            self._takes[passage.at].learn(passage.seconds, float(failure.details[EXPECTED_MS]) / 1000, now)
+        elif isinstance(failure, DeadlineExceeded):
+            self._takes[passage.at].learn_at_least(passage.seconds, computed_s, now)
+        if not stream.faster_voice and (failure is None or isinstance(failure, DeadlineExceeded | QueueFull)):
+            stream.learn(passage, now - passage.entered_at - _computed_s(outcome) - computed_s)
 
-    def _change(self, limit: float, now: float) -> None:
-        self.limit = limit
-        self._changed_at = now
-        self._start_over()
+    def _alone_s(self, stream: "StreamAdmission", seconds: float) -> float:
+        """Seconds that a fragment takes if it waits for nobody."""
+        return sum(takes.at_best(seconds) for takes in self._takes[: VOICE if stream.faster_voice else None])
 
-    def _start_over(self) -> None:
-        self._used.clear()
-        self._peak = self._in_flight
+    def _come(self, passage: Passage, now: float) -> None:
+        self._at[passage.at] += 1
+        self._lanes[passage.at].come(passage, self._takes[passage.at].of(passage.seconds), now)
+
+    def _leave(self, passage: Passage, now: float) -> None:
+        self._at[passage.at] -= 1
+        self._lanes[passage.at].leave(passage, now)
+
+    def _learn(self, passage: Passage, outcome: Outcome, now: float) -> None:
+        """Take what the stage says that it computed which the fragment is at."""
+        done = (outcome.transcript, outcome.translation, outcome.speech if outcome.translation else None)[passage.at]
+        if done is not None and not (outcome.speech and FASTER_VOICE in outcome.speech.warnings):
+            self._takes[passage.at].learn(passage.seconds, done.elapsed_ms / 1000, now)
+
+    def _worth_a_try(self, now: float) -> bool:
+        """Whether nothing is in flight, and how long a stage takes has not been seen for long."""
+        return not any(self._at) and any(t.known and t.worth_a_try_in_s(now) == 0 for t in self._takes)
 
 
-class StreamAdmission(Admission):
-    """The door for fragments of one stream: narrow where all of them are late, and where only its own are.
+def _computed_s(outcome: Outcome) -> float:
+    """Seconds that stages have computed for a fragment, by their own account."""
+    done = (outcome.transcript, outcome.translation, outcome.speech)
+    return sum(part.elapsed_ms for part in done if part is not None) / 1000
 
-    Those of a stream that sends more than its share of the models are late while its neighbours' come in time.
+
+class StreamAdmission:
+    """One stream's part in it.
 
     Args:
-        shared: the door for all streams, which is told of everything.
+        shared: the forecast for all streams.
     """
 
     def __init__(self, shared: Admission) -> None:
-        super().__init__()
-        self._shared = shared
+        self.shared = shared
+        self.faster_voice = False
+        """Whether a voice comes in that takes no time to speak of, where the first one would be late."""
+        self.in_flight = 0
+        """Fragments between acceptance and outcome."""
+        self.off_s = 0.0
+        """How much longer this stream's fragments have waited than was forecast, for what can't be seen from here."""
 
-    def admits(self, own: int) -> bool:
-        """Whether this stream, with `own` fragments in flight, may have one more."""
-        self.load(1, own)
-        return self._shared.admits(own) and super().admits(own)
+    def learn(self, passage: Passage, waited_s: float) -> None:
+        """A fragment has waited so long for others."""
+        if passage.waits_s is not None and not passage.trial:
+            self.off_s = max(0.0, self.off_s + NEWEST_SHARE * (waited_s - passage.waits_s - self.off_s))
 
-    def finished(self, accepted_at: float, deadline: float, now: float) -> None:
-        """A result of this stream leaves."""
-        self._shared.finished(accepted_at, deadline, now)
-        super().finished(accepted_at, deadline, now)
+    def refusal(self, seconds: float, time_s: float, now: float) -> float | None:
+        """Seconds after which a fragment that would be late now would be in time; None when it may come in."""
+        return self.shared.refusal(self, seconds, time_s, now)
+
+    def enter(self, seconds: float, time_s: float, now: float) -> Passage:
+        """A fragment comes in."""
+        return self.shared.enter(self, seconds, time_s, now)
+
+    def reach(self, passage: Passage, stage: Stage, so_far: Outcome, now: float) -> float:
+        """A fragment has come to a stage, with what was done before; seconds from now to its end."""
+        return self.shared.reach(passage, stage, so_far, now)
+
+    def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
+        """A fragment has its outcome; None: nobody wants one any more."""
+        self.shared.leave(passage, outcome, now)
+
+    def waits(self, seconds: float, time_s: float, now: float) -> tuple[float, float]:
+        """Seconds that one more fragment would wait, and that it could wait and still be in time."""
+        return self.shared.waits(self, seconds, time_s, now)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from deployments.errors import Stage
+from serve_app.stream.admission import Passage
 from serve_app.stream.ordering import ReorderBuffer
 from serve_app.stream.values import Fragment, Outcome
 
@@ -15,6 +16,8 @@ class Attempt:
     fragment: Fragment
     accepted_at: float
     deadline: float
+    passage: Passage
+    """Its way through the models, as the forecast knows it."""
     ordered: bool
     """Whether it has a slot; a late retry has none and leaves as soon as it is ready."""
     start_ms: int | None = None
@@ -58,10 +61,12 @@ class Attempts:
         """The attempt on this fragment."""
         return next((a for a in self._by_ticket.values() if a.fragment.fragment_id == fragment_id), None)
 
-    def take(self, fragment: Fragment, now: float, timeout_s: float, *, ordered: bool, start_ms: int | None) -> Attempt:
+    def take(
+        self, fragment: Fragment, now: float, timeout_s: float, passage: Passage, *, ordered: bool, start_ms: int | None
+    ) -> Attempt:
         """Start an attempt; an ordered one reserves its number, any other must not hold up later ones."""
         self._tickets += 1
-        attempt = Attempt(self._tickets, fragment, now, now + timeout_s, ordered=ordered, start_ms=start_ms)
+        attempt = Attempt(self._tickets, fragment, now, now + timeout_s, passage, ordered=ordered, start_ms=start_ms)
         self._by_ticket[attempt.ticket] = attempt
         if ordered:
             self.order.reserve(fragment.sequence_number, attempt)

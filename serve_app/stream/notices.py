@@ -19,10 +19,16 @@ def queued(settings: StreamSettings, fragment: Fragment, position: int, now: flo
     return FragmentQueued(fragment_id=fragment.fragment_id, timestamp=unix_ms, queue_position=position)
 
 
-def pressure(settings: StreamSettings, level: Level, in_flight: int, queue_depth: int) -> Backpressure:
-    """The level has changed. Advice: at medium half the rate, at high one fragment's time of rest."""
+def delay_ms(settings: StreamSettings, level: Level) -> int:
+    """Advice by count: at medium half the rate, at high one fragment's time of rest."""
     chunk_ms = settings.chunk_duration_ms
-    delays_ms = {Level.LOW: 0, Level.MEDIUM: chunk_ms // 2, Level.HIGH: chunk_ms}
+    return {Level.LOW: 0, Level.MEDIUM: chunk_ms // 2, Level.HIGH: chunk_ms}[level]
+
+
+def pressure(
+    settings: StreamSettings, level: Level, in_flight: int, queue_depth: int, recommended_delay_ms: int
+) -> Backpressure:
+    """The level has changed."""
     return Backpressure(
         stream_id=settings.stream_id,
         severity=level.value,
@@ -31,7 +37,7 @@ def pressure(settings: StreamSettings, level: Level, in_flight: int, queue_depth
         max_inflight=settings.max_inflight,
         queue_depth=queue_depth,
         threshold_exceeded=_EXCEEDED[level],
-        recommended_delay_ms=delays_ms[level],
+        recommended_delay_ms=recommended_delay_ms,
     )
 
 

@@ -5,15 +5,16 @@ calls `tick` when `next_tick` says so. Results come back under the ticket of the
 in flight (expired, cancelled) is ignored, so a late result can't be taken for that of a resend.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
-from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, QueueFull, Stage
 from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
 from serve_app.stream import notices
-from serve_app.stream.admission import Admission
+from serve_app.stream.admission import Admission, StreamAdmission
 from serve_app.stream.attempts import Attempt, Attempts
-from serve_app.stream.backpressure import InFlight, Level
+from serve_app.stream.backpressure import SLOW_DOWN, InFlight, Level
 from serve_app.stream.carry import Carry
 from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
@@ -22,6 +23,7 @@ from serve_app.stream.said import Said
 from serve_app.stream.statistics import Statistics
 from serve_app.stream.timeline import Timeline
 from serve_app.stream.values import (
+    FASTER_VOICE,
     NORMAL_CLOSURE,
     SERVICE_RESTART,
     Cancel,
@@ -34,6 +36,7 @@ from serve_app.stream.values import (
     StreamSettings,
     Submit,
 )
+from serve_app.stream.voice_tier import VoiceTier
 
 
 class Session:
@@ -42,14 +45,15 @@ class Session:
     Args:
         settings: what `stream:init` agreed on.
         limits: thresholds; `limit` replaces them at any time.
-        admission: of this stream, among those that load the same models; None: nobody else does.
+        admission: the forecast for all streams that load the same models; None: no other does.
     """
 
     def __init__(self, settings: StreamSettings, limits: StreamLimits, admission: Admission | None = None) -> None:
         self.settings = settings
         self.state = State.ACTIVE
         self._limits = limits
-        self._admission = admission or Admission()
+        self._admission = StreamAdmission(admission or Admission())
+        self._tier = VoiceTier()
         self._in_flight = InFlight(settings.max_inflight, limits.critical_inflight)
         self._attempts = Attempts(settings.first_sequence_number)
         self._order = self._attempts.order
@@ -58,6 +62,7 @@ class Session:
         self._timeline = Timeline(settings.chunk_duration_ms)
         self._said = Said()
         self._carry = Carry()
+        self.limit(limits)
 
     # --- what can be asked --------------------------------------------------------------------------------------
 
@@ -160,9 +165,9 @@ class Session:
         """`stream:end`: what is in flight finishes; numbers that are missing now never come."""
         return [*self._signal(Signal.END), *self._finish(now)]
 
-    def disconnect(self) -> list[Effect]:
+    def disconnect(self, now: float) -> list[Effect]:
         """The worker is gone: nobody wants what is in flight."""
-        return [*self._signal(Signal.CLOSE), *self._drop_all()]
+        return [*self._signal(Signal.CLOSE), *self._drop_all(now)]
 
     # --- what the server does -----------------------------------------------------------------------------------
 
@@ -170,6 +175,7 @@ class Session:
         """New thresholds, for what comes from now on."""
         self._limits = limits
         self._in_flight.critical = limits.critical_inflight
+        self._admission.faster_voice = bool(self.settings.faster_voice) and FASTER_VOICE in limits.degrade
 
     def make_room(self, max_bytes: int) -> None:
         """Keep no more than this of what could be asked for again: the bytes are needed for what is not read yet."""
@@ -182,16 +188,32 @@ class Session:
         told = notices.draining(self.settings, REFUSALS[State.DRAINING][1])
         return [Emit(told), *self._signal(Signal.DRAIN), *self._finish(now)]
 
-    def replace(self) -> list[Effect]:
+    def replace(self, now: float) -> list[Effect]:
         """Another connection has opened a stream of this name."""
-        dropped = self.disconnect()
+        dropped = self.disconnect(now)
         return [*dropped, Emit(notices.replaced(self.settings)), Close(0, NORMAL_CLOSURE, "session replaced")]
 
-    def running(self, ticket: int, stage: Stage, so_far: Outcome) -> None:
-        """The pipeline has come to a stage; `so_far` is what it has done, and stands in the result if time runs out."""
+    def running(self, ticket: int, stage: Stage, so_far: Outcome, now: float) -> bool:
+        """The pipeline has come to a stage; `so_far` is what it has done, and stands in the result if time runs out.
+
+        Returns:
+            Whether the faster voice is to speak, since the first one would be late, or was lately.
+
+        Raises:
+            QueueFull: the fragment can't be done in time any more, so the stage should not begin.
+        """
         attempt = self._attempts.get(ticket)
-        if attempt is not None:
-            attempt.stage, attempt.so_far = stage, so_far
+        if attempt is None:
+            return False
+        attempt.stage, attempt.so_far = stage, so_far
+        needed_s = self._admission.reach(attempt.passage, stage, so_far, now)
+        left_s = attempt.deadline - now
+        if self._admission.faster_voice:
+            spoken = stage is Stage.TTS and so_far.translation is not None
+            return spoken and self._tier.choose(needed_s, left_s, now)
+        if needed_s > left_s and not attempt.passage.trial:
+            raise too_late(stage, needed_s, left_s)
+        return False
 
     def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
         """The pipeline is done with a fragment, well or not. Time that has passed is told before, by `tick`."""
@@ -234,20 +256,26 @@ class Session:
         if self._in_flight.full:
             message = f"{self.in_flight} fragments are in flight, the limit is {self._in_flight.critical}"
             return self._refuse(ErrorCode.BACKPRESSURE_EXCEEDED, message, fragment, now)
-        if not self._admission.admits(self.in_flight):
-            message = "the models have more work than they can do in time; send the fragment again a little later"
-            return self._refuse(ErrorCode.QUEUE_FULL, message, fragment, now)
+        timeout_s = self.settings.timeout_ms / 1000
+        seconds = (fragment.declared_duration_ms or self.settings.chunk_duration_ms) / 1000
+        delay_s = self._admission.refusal(seconds, timeout_s, now)
+        if delay_s is not None:
+            message = f"the models can't do it within {self.settings.timeout_ms} ms now; send it again a little later"
+            return self._refuse(
+                ErrorCode.QUEUE_FULL, message, fragment, now, {"recommended_delay_ms": math.ceil(delay_s * 1000)}
+            )
         queued = notices.queued(self.settings, fragment, self.in_flight, now)
         failed_before = past is not None and past.digest is not None
         attempt = self._attempts.take(
             fragment,
             now,
-            self.settings.timeout_ms / 1000,
+            timeout_s,
+            self._admission.enter(seconds, timeout_s, now),
             ordered=fragment.sequence_number >= self._order.next and not failed_before,
             start_ms=past.start_ms if past else None,
         )
         self._carry.accept(fragment.sequence_number)
-        told = self._told(self._in_flight.enter())
+        told = self._told(self._in_flight.enter(*self._waits(now)), now)
         return [
             Emit(queued),
             *told,
@@ -255,15 +283,25 @@ class Session:
             *self._release(now),
         ]
 
-    def _refuse(self, code: ErrorCode, message: str, fragment: Fragment, now: float) -> list[Effect]:
+    def _refuse(
+        self, code: ErrorCode, message: str, fragment: Fragment, now: float, details: dict[str, Any] | None = None
+    ) -> list[Effect]:
         return self.refuse(
-            code, message, now, fragment_id=fragment.fragment_id, sequence_number=fragment.sequence_number
+            code,
+            message,
+            now,
+            fragment_id=fragment.fragment_id,
+            sequence_number=fragment.sequence_number,
+            details=details,
         )
 
     # --- finishing ----------------------------------------------------------------------------------------------
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
         attempt.settled = True
+        self._admission.leave(attempt.passage, outcome, now)
+        if outcome.speech and FASTER_VOICE in outcome.speech.warnings:
+            self._tier.fall(now)
         carried = outcome.speech.carried if outcome.speech else None
         self._carry.settle(attempt.fragment.sequence_number, carried, heard=outcome.failure is None)
         if attempt.ordered:
@@ -303,10 +341,8 @@ class Session:
             undone = Undone(fragment.sequence_number, fragment.digest, start_ms)
             self._history.note_undone(fragment.fragment_id, undone)
         self._statistics.record(result)
-        if outcome.failure is None or isinstance(outcome.failure, DeadlineExceeded):
-            self._admission.finished(attempt.accepted_at, attempt.deadline, now)
         self._attempts.drop(attempt)
-        return [Emit(result), *self._told(self._in_flight.leave())]
+        return [Emit(result), *self._told(self._in_flight.leave(*self._waits(now)), now)]
 
     def _finish(self, now: float) -> list[Effect]:
         """No new number comes any more."""
@@ -342,8 +378,11 @@ class Session:
         fatal = notices.out_of_memory(self.settings, failure.message)
         return [*effects, Emit(fatal), Close(0, NORMAL_CLOSURE, "out of GPU memory")]
 
-    def _drop_all(self) -> list[Effect]:
-        effects: list[Effect] = [Cancel(attempt.ticket) for attempt in self._attempts.running()]
+    def _drop_all(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for attempt in self._attempts.running():
+            self._admission.leave(attempt.passage, None, now)
+            effects.append(Cancel(attempt.ticket))
         for _ in range(self._attempts.drop_all()):
             self._in_flight.leave()
         return effects
@@ -366,7 +405,22 @@ class Session:
         self.state = follows
         return []
 
-    def _told(self, level: Level | None) -> list[Effect]:
+    def _waits(self, now: float) -> tuple[float, float]:
+        """Seconds that one more fragment would wait, and that it could wait and still be in time."""
+        return self._admission.waits(self.settings.chunk_duration_ms / 1000, self.settings.timeout_ms / 1000, now)
+
+    def _told(self, level: Level | None, now: float) -> list[Effect]:
         if level is None:
             return []
-        return [Emit(notices.pressure(self.settings, level, self.in_flight, self.queue_depth))]
+        waits_s, affordable_s = self._waits(now)
+        over_ms = round((waits_s - SLOW_DOWN * max(0.0, affordable_s)) * 1000)
+        delay_ms = max(notices.delay_ms(self.settings, self._in_flight.by_count), over_ms)
+        delay_ms = 0 if level is Level.LOW else max(0, delay_ms)
+        return [Emit(notices.pressure(self.settings, level, self.in_flight, self.queue_depth, delay_ms))]
+
+
+def too_late(stage: Stage, needed_s: float, left_s: float) -> QueueFull:
+    """What ends a fragment before a stage that it can't pass in time."""
+    needed_ms, left_ms = round(needed_s * 1000), round(left_s * 1000)
+    message = f"about {needed_ms} ms are needed from here and {left_ms} ms are left; nothing was started"
+    return QueueFull(stage, message, {"recommended_delay_ms": max(1, needed_ms - left_ms)})

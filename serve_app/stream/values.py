@@ -11,6 +11,8 @@ from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 
 FallbackMode: TypeAlias = Literal["silence", "original"]
+Rung: TypeAlias = Literal["faster_voice", "original", "silence"]
+FASTER_VOICE = "faster_voice"
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
 """WebSocket close code that makes Socket.IO clients come back by themselves."""
@@ -37,6 +39,8 @@ class StreamSettings:
     first_sequence_number: int
     wall_offset_s: float = 0.0
     """Unix time minus the clock that `now` is read from."""
+    faster_voice: str = ""
+    """A key of voices.json: speaks where `voice` would be late; empty: none can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class StreamLimits:
     """Audio kept for resends, by stream."""
     close_delay_ms: int = 5000
     """From `stream:complete` to the end of the connection."""
+    degrade: tuple[Rung, ...] = (FASTER_VOICE,)
+    """What a fragment gets, in this order, that would be late otherwise; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,11 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-Running: TypeAlias = Callable[[Stage, Outcome], None]
-"""Told by the pipeline that a stage starts, with what was done before it."""
+Running: TypeAlias = Callable[[Stage, Outcome], bool]
+"""Told by the pipeline that a stage starts, with what was done before it; whether the faster voice is to speak.
+
+Raises QueueFull where the fragment can't be done in time any more.
+"""
 
 
 # --- effects: what the shell has to do, in this order -----------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from bench.history import Record, record
 from deployments.errors import Stage
 from serve_app.protocol import Capabilities, ErrorCode, ServerEvent
-from serve_app.stream.admission import Admission, StreamAdmission
+from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
 
@@ -80,12 +80,11 @@ class World:
         self.note(connection, "sent", "stream:init", fields)
         other = self.streams.get(settings.stream_id)
         if other is not None and other is not connection and other.session is not None:
-            self._perform(other, other.session, other.session.replace())
+            self._perform(other, other.session, other.session.replace(self.clock.now))
             self._forget(other)
         if connection.session is not None:
-            self._perform(connection, connection.session, connection.session.disconnect())
-        own = None if self.admission is None else StreamAdmission(self.admission)
-        connection.session = Session(settings, self.limits, own)
+            self._perform(connection, connection.session, connection.session.disconnect(self.clock.now))
+        connection.session = Session(settings, self.limits, self.admission)
         self.streams[settings.stream_id] = connection
         self._perform(connection, connection.session, connection.session.open(Capabilities()))
 
@@ -125,7 +124,7 @@ class World:
         connection.open = False
         if connection.session is not None:
             self._forget(connection)
-            self._perform(connection, connection.session, connection.session.disconnect())
+            self._perform(connection, connection.session, connection.session.disconnect(self.clock.now))
 
     def drain(self) -> None:
         for connection in list(self.streams.values()):
@@ -134,8 +133,8 @@ class World:
 
     # --- what pipelines do --------------------------------------------------------------------------------------
 
-    def stage(self, session: Session, ticket: int, stage: Stage, so_far: Outcome) -> None:
-        session.running(ticket, stage, so_far)
+    def stage(self, session: Session, ticket: int, stage: Stage, so_far: Outcome) -> bool:
+        return session.running(ticket, stage, so_far, self.clock.now)
 
     def finish(self, connection: Connection, session: Session, ticket: int, outcome: Outcome) -> None:
         if ticket in connection.running and session is connection.session:
@@ -172,9 +171,6 @@ class World:
                 "skipped": len(session._order._skipped),
             }
             self.note(connection, "state", "sizes", sizes)
-        if self.admission is not None:
-            sessions = [c.session for c in self.streams.values() if c.session is not None]
-            self.admission.load(len(sessions), sum(each.in_flight for each in sessions))
         for event in heard:
             connection.hear(event)
         self._tick_later(connection, session)

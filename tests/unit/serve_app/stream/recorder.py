@@ -161,7 +161,7 @@ class Recorder:
         return self._record("complete", (ticket, result), self.session.complete(ticket, result, self.now))
 
     def running(self, fragment_id: str, stage: Stage, so_far: Outcome | None = None) -> None:
-        self.session.running(self.tickets[fragment_id][-1], stage, so_far or Outcome())
+        self.session.running(self.tickets[fragment_id][-1], stage, so_far or Outcome(), self.now)
 
     def tick(self, now: float | None = None) -> Step:
         """Tick at `now`, which becomes the time."""
@@ -195,10 +195,10 @@ class Recorder:
         return self._record("drain", None, self.session.drain(self.now))
 
     def disconnect(self) -> Step:
-        return self._record("disconnect", None, self.session.disconnect())
+        return self._record("disconnect", None, self.session.disconnect(self.now))
 
     def replace(self) -> Step:
-        return self._record("replace", None, self.session.replace())
+        return self._record("replace", None, self.session.replace(self.now))
 
     def _record(self, call: str, given: Any, effects: list[Effect]) -> Step:
         step = Step(
