@@ -169,7 +169,7 @@ class SocketServer:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
-        self._doors.leave(connection.guest, time.time())
+        self._doors.leave(connection.guest, now_s())
         session = connection.session
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=data[0] if data else None)
@@ -273,7 +273,7 @@ class SocketServer:
     def _fragment(self, connection: Connection, data: FragmentData) -> None:
         session = _session(connection, data.stream_id)
         payload = data.audio.payload(self._max_fragment_bytes)
-        self._doors.weigh(connection.guest, len(payload), time.time())
+        self._doors.weigh(connection.guest, len(payload), now_s())
         connection.binary = data.audio.data is not None
         pts_ns = data.metadata.pts_ns if data.metadata else None
         fragment = Fragment(
