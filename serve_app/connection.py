@@ -58,8 +58,8 @@ class Connection:
         self.worker_id = worker_id
         self.guest = guest or Guest(ANYONE, "")
         self.session: Session | None = None
-        self.opened_unix_s = 0.0
-        """When the session opened."""
+        self.epoch: int | None = None
+        """The number of the session's opening; None until the other ingress replicas were asked."""
         self.binary = False
         """Whether the last fragment came as binary."""
         self._closer = closer

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import socketio
@@ -48,10 +48,11 @@ NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
 
 
-Opened = Callable[[Opening], None]
+Opened = Callable[[str, str], None]
+"""Told the ids of stream and session."""
 
 
-def _nobody(opening: Opening) -> None:
+def _nobody(stream_id: str, session_id: str) -> None:
     """There is no other replica to tell."""
 
 
@@ -240,8 +241,7 @@ class SocketServer:
         session = Session(settings, self._limits(), StreamAdmission(self._streams.admission))
         self._streams.register(connection, session)
         connection.stay()
-        connection.opened_unix_s = time.time()
-        self._opened(Opening(settings.stream_id, settings.session_id, connection.opened_unix_s, guest.subject.digest))
+        self._opened(settings.stream_id, settings.session_id)
         log.info(
             "stream_opened",
             stream_id=settings.stream_id,
@@ -257,6 +257,14 @@ class SocketServer:
         if self.draining:
             message = "this server is shutting down; reconnect and open the stream again"
             raise WireError(ErrorCode.SERVER_DRAINING, message)
+
+    def epoch(self, stream_id: str) -> int:
+        """The largest number that an opening of this stream is known to have."""
+        return self._streams.epoch(stream_id)
+
+    def settle(self, stream_id: str, session_id: str, others: Iterable[int]) -> Opening | None:
+        """A stream that opened here takes its number, once the others have told theirs; None: it has ended."""
+        return self._streams.settle(stream_id, session_id, others)
 
     def let_go(self, opening: Opening) -> bool:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker.

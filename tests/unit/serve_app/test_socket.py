@@ -628,12 +628,14 @@ async def test_another_connection_takes_a_stream_over(workers, server):
 async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(worker, server):
     await worker.open()
     session = server.sockets._streams.carrier("radio").session.settings.session_id
-    opened_unix_s = server.sockets._streams.carrier("radio").opened_unix_s
-    server.sockets.let_go(Opening("radio", session, opened_unix_s, ""))
-    server.sockets.let_go(Opening("radio", "older", opened_unix_s - 1, ""))
-    server.sockets.let_go(Opening("jazz", "newer", opened_unix_s + 1, ""))
+    assert server.sockets.let_go(Opening("radio", "it has no number yet", 7, "")) is True
+    own = server.sockets.settle("radio", session, [4, 2])
+    assert own == Opening("radio", session, 8, "")
+    for told in (own, Opening("radio", "older", 7, ""), Opening("jazz", "newer", 9, "")):
+        assert server.sockets.let_go(told) is True
     await worker.works(0)
-    server.sockets.let_go(Opening("radio", "newer", opened_unix_s + 1, ""))
+    assert server.sockets.epoch("radio") == 8
+    server.sockets.let_go(Opening("radio", "newer", 9, ""))
     assert (await worker.error())["code"] == "SESSION_REPLACED"
     assert await within(worker.disconnected.get()) == "server disconnect"
 
@@ -656,10 +658,13 @@ async def test_the_fragments_of_all_open_streams_are_counted_and_those_of_ended_
 
 async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
     told = []
-    server.sockets._opened = told.append
+    server.sockets._opened = lambda *ids: told.append(ids)
     await worker.open()
     connection = server.sockets._streams.carrier("radio")
-    assert told == [Opening("radio", connection.session.settings.session_id, connection.opened_unix_s, "")]
+    assert told == [("radio", connection.session.settings.session_id)]
+    await worker.open()
+    assert [stream_id for stream_id, _ in told] == ["radio", "radio"]
+    assert server.sockets.settle(*told[0], []) is None
 
 
 async def test_a_disconnect_cancels_the_pipelines(worker, server):
