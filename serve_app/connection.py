@@ -66,7 +66,7 @@ class Connection:
         self._send = send
         self._flush = flush
         self._dismiss = dismiss
-        self._ending: asyncio.Future[None] | None = None
+        self._ending: set[asyncio.Future[None]] = set()
         self._outbox: asyncio.Queue[tuple[ServerEvent | Close, int]] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
@@ -186,9 +186,11 @@ class Connection:
     def _close(self, close: Close) -> None:
         if close.code == SERVICE_RESTART:
             self._closer.close_at_mark(close.code, close.reason)
-            self._ending = asyncio.ensure_future(self._flush())
+            ending = asyncio.ensure_future(self._flush())
         else:
-            self._ending = asyncio.ensure_future(self._dismiss())
+            ending = asyncio.ensure_future(self._dismiss())
+        self._ending.add(ending)  # the event loop alone would not keep it
+        ending.add_done_callback(self._ending.discard)
 
 
 def _weight_bytes(item: ServerEvent | Close) -> int:

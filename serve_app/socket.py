@@ -92,7 +92,7 @@ class SocketServer:
         self._streams = Streams(dub, observer)
         self._observer = observer
         self._doors = doors or Doors()
-        self._disconnecting: asyncio.Future[None] | None = None
+        self._disconnecting: set[asyncio.Future[None]] = set()
         self.draining = False
         self._sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
         self._sio.on("connect", self._on_connect)
@@ -181,7 +181,9 @@ class SocketServer:
     def _lost(self, sid: str) -> None:
         """The WebSocket has ended; Socket.IO mostly knows, except where it broke over what the client sent."""
         if sid in self._connections:
-            self._disconnecting = asyncio.ensure_future(self._sio.disconnect(sid))
+            disconnecting = asyncio.ensure_future(self._sio.disconnect(sid))
+            self._disconnecting.add(disconnecting)  # the event loop alone would not keep it
+            disconnecting.add_done_callback(self._disconnecting.discard)
 
     async def _on_event(self, name: object, sid: str, *data: object) -> None:
         event = str(name)

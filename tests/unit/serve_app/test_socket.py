@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import json
 import socket as sockets
+import weakref
 from contextlib import suppress
 from dataclasses import replace
 
@@ -677,6 +679,35 @@ async def test_a_disconnect_cancels_the_pipelines(worker, server):
     assert {await within(server.dub.cancelled.get()) for _ in range(2)} == {"f-0", "f-1"}
     await server.until(lambda: not server.sockets._connections)
     assert (server.sockets.streams, server.counts.streams, server.counts.in_flight) == (0, 0, 0)
+
+
+async def test_every_lost_connection_is_cleaned_up_though_others_are_lost_meanwhile(server, monkeypatch):
+    """The event loop holds its tasks weakly: what nobody else holds may be collected half way."""
+    given_up, done, go_on = [], [], []
+
+    async def disconnect(sid):
+        waiting = asyncio.get_running_loop().create_future()
+        go_on.append(weakref.ref(waiting))
+        try:
+            await waiting
+        except GeneratorExit:
+            given_up.append(sid)
+            raise
+        done.append(sid)
+
+    monkeypatch.setattr(server.sockets._sio, "disconnect", disconnect)
+    lost = ["a", "b", "c"]
+    server.sockets._connections.update(dict.fromkeys(lost))
+    for sid in lost:
+        server.sockets._lost(sid)
+        await asyncio.sleep(0)
+    gc.collect()
+    assert given_up == []
+    for waiting in go_on:
+        waiting().set_result(None)
+    await server.until(lambda: done == lost)
+    await server.until(lambda: not server.sockets._disconnecting)
+    server.sockets._connections.clear()
 
 
 async def test_a_connection_that_ends_while_its_init_waits_leaves_no_stream_behind(worker, server):
