@@ -1,4 +1,9 @@
-"""What a media-service worker runs: DubClient and the command line."""
+"""What a media-service worker runs: DubClient and the command line.
+
+Warnings go to the logger `livedub.client`; nothing is printed until the program gives it, or the root, a handler.
+"""
+
+import logging
 
 from client.dub_client import DubClient
 from client.errors import ConnectFailed, DubError, InitRefused, StreamFailed
@@ -20,3 +25,5 @@ __all__ = [
     "StreamConfig",
     "StreamFailed",
 ]
+
+logging.getLogger("livedub").addHandler(logging.NullHandler())  # else Python prints warnings that nobody handles

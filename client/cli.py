@@ -106,7 +106,7 @@ def dub(
     report: Annotated[
         Path | None, typer.Option("--json", metavar="PATH", help="Write the numbers of the table as JSON, too.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no table.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no table; warnings are shown.")] = False,
 ) -> None:
     """Dub a file: INPUT goes to the server fragment by fragment, out come the dub and subtitles.
 
@@ -161,8 +161,8 @@ def main() -> None:
 
 
 async def _dub(client: DubClient, job: Job, *, quiet: bool) -> Summary:
-    async with client:
-        with Display(job.info.duration_s, lambda: client.status, quiet=quiet) as display:
+    with Display(job.info.duration_s, lambda: client.status, quiet=quiet) as display:
+        async with client:
             return await dub_file(client, job, display.result)
 
 

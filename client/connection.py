@@ -5,6 +5,7 @@ It knows events by name only; what they mean to the stream is not its business.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import socketio
 from client.errors import ConnectFailed
 from serve_app.protocol import MAX_MESSAGE_BYTES, ClientEvent, fast_json
 
+_transport_log = logging.getLogger("livedub.client.transport")
 _DEFAULT_PATH = "socket.io"
 _CLOSE_TIMEOUT_S = 2.0
 _MAX_RECEIVED_BYTES = 2 * MAX_MESSAGE_BYTES
@@ -59,6 +61,8 @@ class Connection:
         sio: Any = socketio.AsyncClient(
             reconnection=False,
             handle_sigint=False,
+            logger=_transport_log,  # without one, each library would give its own a handler that prints
+            engineio_logger=_transport_log,
             json=fast_json,
             http_session=self._session,
             # aiohttp's own limit is 4 MiB, less than a dub may take.

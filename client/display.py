@@ -1,5 +1,6 @@
 """Progress and the final table on the terminal: a bar where there is a person, plain lines where there is a log."""
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -12,14 +13,30 @@ from client.fragment import FragmentResult
 from client.media import Piece
 from client.report import Summary
 
+LOGGER = "livedub.client"
+
+
+class _Warnings(logging.Handler):
+    """Says on a console what the client warns of, and errors of what it is made of."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, above a bar that is shown."""
+        if record.name == LOGGER or record.levelno >= logging.ERROR:
+            line = f"livedub: {self.format(record)}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
 
 class Display:
-    """Shows how far a run is, on stderr.
+    """Shows how far a run is, and what the client warns of, on stderr.
 
     Args:
         total_s: audio to come, if known.
         waits_for: what the stream waits for just now; empty: nothing.
-        quiet: show nothing.
+        quiet: show warnings alone.
     """
 
     def __init__(self, total_s: float | None, waits_for: Callable[[], str], *, quiet: bool) -> None:
@@ -37,9 +54,11 @@ class Display:
             disable=quiet or self._plain,
             transient=True,
         )
+        self._warnings = _Warnings(self._console)
         self._task = self._progress.add_task("first fragment", total=total_s)
 
     def __enter__(self) -> Self:
+        logging.getLogger(LOGGER).addHandler(self._warnings)
         self._progress.start()
         return self
 
@@ -47,6 +66,7 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        logging.getLogger(LOGGER).removeHandler(self._warnings)
 
     def result(self, result: FragmentResult, piece: Piece) -> None:
         """Another fragment is done."""

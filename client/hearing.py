@@ -87,5 +87,5 @@ def _hear_error(flow: Flow, error: ErrorEvent, now_s: float) -> Demand:
     elif error.fragment_id is not None:
         flow.refused(error.fragment_id, Failure(error.code, error.message, error.retryable), now_s)
     else:
-        _log.warning("server_error", extra={"code": error.code, "reason": error.message})
+        _log.warning("the server warns: %s", said)
     return None

@@ -68,7 +68,7 @@ class Link:
             except (ConnectFailed, InitRefused) as failure:
                 if _final(failure):
                     raise
-                _log.warning("address_failed", extra={"url": self._urls[0], "reason": str(failure)})
+                _log.warning("address failed, trying the next one: %s", failure)
                 self._urls.rotate(-1)
         try:
             return await self._open(init)
@@ -100,7 +100,7 @@ class Link:
             StreamFailed: no success within `patience.reconnect_s`.
         """
         reason = self.lost
-        _log.warning("connection_lost", extra={"reason": reason})
+        _log.warning("connection lost, opening it again: %s", reason)
         limit_s = self._patience.reconnect_s
         give_up_s = time.monotonic() + limit_s
         for wait_s in self._patience.reconnect_waits_s(random.random):

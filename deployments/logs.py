@@ -34,7 +34,7 @@ def configure_logs(level: str = "INFO") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    for name in ("serve_app", "deployments", "client"):
+    for name in ("serve_app", "deployments"):
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.propagate = False

@@ -16,13 +16,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deployments.contracts import FragmentRef
 from deployments.errors import Stage, StageError
+from deployments.patterns import matches
 
 MAX_COUNTED = 10_000
 """Fragments for which a script remembers how often a step applied; the oldest are forgotten."""
@@ -52,7 +52,7 @@ class Step(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stream: str = "*"
-    """Pattern of stream_ids, with * and ?."""
+    """Pattern of stream_ids: `*` is any text, `?` any character, all else itself."""
     fragments: tuple[int, ...] | None = None
     """sequence_numbers; None: all."""
     times: int | None = Field(default=None, ge=1)
@@ -99,7 +99,7 @@ class Script:
         """The step that applies to this fragment now. Counts as one application."""
         with self._lock:
             for index, step in enumerate(self._steps):
-                if not fnmatchcase(ref.stream_id, step.stream):
+                if not matches(ref.stream_id, step.stream):
                     continue
                 if step.fragments is not None and ref.sequence_number not in step.fragments:
                     continue

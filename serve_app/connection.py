@@ -58,15 +58,15 @@ class Connection:
         self.worker_id = worker_id
         self.guest = guest or Guest(ANYONE, "")
         self.session: Session | None = None
-        self.opened_unix_s = 0.0
-        """When the session opened."""
+        self.epoch: int | None = None
+        """The number of the session's opening; None until the other ingress replicas were asked."""
         self.binary = False
         """Whether the last fragment came as binary."""
         self._closer = closer
         self._send = send
         self._flush = flush
         self._dismiss = dismiss
-        self._ending: asyncio.Future[None] | None = None
+        self._ending: set[asyncio.Future[None]] = set()
         self._outbox: asyncio.Queue[tuple[ServerEvent | Close, int]] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = asyncio.create_task(self._write(), name=f"writer {sid}")
         self._pipelines: dict[int, asyncio.Task[None]] = {}
@@ -186,9 +186,11 @@ class Connection:
     def _close(self, close: Close) -> None:
         if close.code == SERVICE_RESTART:
             self._closer.close_at_mark(close.code, close.reason)
-            self._ending = asyncio.ensure_future(self._flush())
+            ending = asyncio.ensure_future(self._flush())
         else:
-            self._ending = asyncio.ensure_future(self._dismiss())
+            ending = asyncio.ensure_future(self._dismiss())
+        self._ending.add(ending)  # the event loop alone would not keep it
+        ending.add_done_callback(self._ending.discard)
 
 
 def _weight_bytes(item: ServerEvent | Close) -> int:

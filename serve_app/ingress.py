@@ -40,6 +40,8 @@ MODELS = ("Asr", "Translation", "Tts")
 WATCH_PERIOD_S = 5.0
 WATCH_PERIOD_STARTING_S = 0.5
 BROADCAST_TIMEOUT_S = 5.0
+EPOCHS_TIMEOUT_S = 2.0
+"""A replica that hangs must not keep the others from being told for long."""
 STANDING_PERIOD_S = 1.0
 STANDING_TIMEOUT_S = 5.0
 ABILITIES_WAIT_S = 5.0
@@ -142,32 +144,48 @@ class Ingress:
             self._sockets.drain()
         self._sockets.draining = wanted
 
-    async def let_go(self, stream_id: str, session_id: str, opened_unix_s: float, subject: str = "") -> bool:
+    async def epoch(self, stream_id: str) -> int:
+        """Called by a replica on which a stream has opened: the largest number that an opening of it has."""
+        return self._sockets.epoch(stream_id)
+
+    async def let_go(self, stream_id: str, session_id: str, epoch: int, subject: str) -> bool:
         """Called by the replica on which a stream has opened: a worker that restarted may have left it here.
 
         Returns:
             False when it stays here, because another subject opened it before.
         """
-        return self._sockets.let_go(Opening(stream_id, session_id, opened_unix_s, subject))
+        return self._sockets.let_go(Opening(stream_id, session_id, epoch, subject))
 
-    def _tell_replicas(self, opening: Opening) -> None:
-        telling = asyncio.create_task(self._broadcast(opening))
+    def _tell_replicas(self, stream_id: str, session_id: str) -> None:
+        telling = asyncio.create_task(self._announce(stream_id, session_id))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-    async def _broadcast(self, opening: Opening) -> None:
+    async def _announce(self, stream_id: str, session_id: str) -> None:
+        """Ask all replicas for the stream's number, take the next one, tell it: see `epochs`."""
+        others = await self._ask_replicas("epoch", stream_id, timeout_s=EPOCHS_TIMEOUT_S)
+        opening = self._sockets.settle(stream_id, session_id, others)
+        if opening is None:
+            return
+        let_go = await self._ask_replicas("let_go", *astuple(opening), timeout_s=BROADCAST_TIMEOUT_S)
+        if not all(let_go):
+            self._sockets.expel(opening)
+
+    async def _ask_replicas(self, method: str, stream_id: str, *args: object, timeout_s: float) -> list[int]:
+        """What the replicas answer, this one too; those that can't are left out."""
         try:
             if self._replicas is None:
                 application = serve.get_replica_context().app_name
                 self._replicas = serve.get_deployment_handle("Ingress", app_name=application)
-            told = self._replicas.broadcast("let_go", *astuple(opening))
-            answers = await asyncio.wait_for(told.results_async(), BROADCAST_TIMEOUT_S)
+            told = self._replicas.broadcast(method, stream_id, *args)
+            answers = await asyncio.wait_for(told.results_async(return_exceptions=True), timeout_s)
         except Exception as error:  # noqa: BLE001 - the stream is open here whatever Ray raises
-            error_text = f"{type(error).__name__}: {error}"[:500]
-            log.warning("replicas_not_told", stream_id=opening.stream_id, error=error_text)
-            return
-        if not all(answers):
-            self._sockets.expel(opening)
+            answers = [error]
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if errors:
+            error_text = f"{type(errors[0]).__name__}: {errors[0]}"[:500]
+            log.warning("replicas_not_told", stream_id=stream_id, question=method, error=error_text)
+        return [answer for answer in answers if isinstance(answer, int)]
 
     async def _dub(self, settings: StreamSettings, submit: Submit, running: Running) -> Outcome:
         abilities = await self._abilities()

@@ -59,6 +59,7 @@ class Quarantine:
     @property
     def empty(self) -> bool:
         """Whether no content is remembered, so that nobody needs a digest."""
+        self._forget()
         return not self._records
 
     def convicted(self, stage: Stage, digest: str) -> bool:
@@ -107,8 +108,11 @@ class Quarantine:
             del self._records[stage, digest]
 
     def _record(self, stage: Stage, digest: str) -> _Record | None:
-        record = self._records.get((stage, digest))
-        if record is not None and self._clock() - record.at_s >= self._expiry_s:
-            del self._records[stage, digest]
-            return None
-        return record
+        self._forget()
+        return self._records.get((stage, digest))
+
+    def _forget(self) -> None:
+        """Drop what has expired; the records stand in the order of their times."""
+        expired_s = self._clock() - self._expiry_s
+        while self._records and next(iter(self._records.values())).at_s <= expired_s:
+            self._records.popitem(last=False)

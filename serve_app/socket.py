@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import socketio
@@ -47,10 +47,11 @@ NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
 
 
-Opened = Callable[[Opening], None]
+Opened = Callable[[str, str], None]
+"""Told the ids of stream and session."""
 
 
-def _nobody(opening: Opening) -> None:
+def _nobody(stream_id: str, session_id: str) -> None:
     """There is no other replica to tell."""
 
 
@@ -90,7 +91,7 @@ class SocketServer:
         self._streams = Streams(dub, observer)
         self._observer = observer
         self._doors = doors or Doors()
-        self._disconnecting: asyncio.Future[None] | None = None
+        self._disconnecting: set[asyncio.Future[None]] = set()
         self.draining = False
         self._sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
         self._sio.on("connect", self._on_connect)
@@ -168,7 +169,7 @@ class SocketServer:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
-        self._doors.leave(connection.guest, time.time())
+        self._doors.leave(connection.guest, now_s())
         session = connection.session
         if session is not None:
             log.info("disconnected", sid=sid, stream_id=session.settings.stream_id, reason=data[0] if data else None)
@@ -179,7 +180,9 @@ class SocketServer:
     def _lost(self, sid: str) -> None:
         """The WebSocket has ended; Socket.IO mostly knows, except where it broke over what the client sent."""
         if sid in self._connections:
-            self._disconnecting = asyncio.ensure_future(self._sio.disconnect(sid))
+            disconnecting = asyncio.ensure_future(self._sio.disconnect(sid))
+            self._disconnecting.add(disconnecting)  # the event loop alone would not keep it
+            disconnecting.add_done_callback(self._disconnecting.discard)
 
     async def _on_event(self, name: object, sid: str, *data: object) -> None:
         event = str(name)
@@ -239,8 +242,7 @@ class SocketServer:
         session = Session(settings, self._limits(), self._streams.admission)
         self._streams.register(connection, session)
         connection.stay()
-        connection.opened_unix_s = time.time()
-        self._opened(Opening(settings.stream_id, settings.session_id, connection.opened_unix_s, guest.subject.digest))
+        self._opened(settings.stream_id, settings.session_id)
         log.info(
             "stream_opened",
             stream_id=settings.stream_id,
@@ -257,6 +259,14 @@ class SocketServer:
             message = "this server is shutting down; reconnect and open the stream again"
             raise WireError(ErrorCode.SERVER_DRAINING, message)
 
+    def epoch(self, stream_id: str) -> int:
+        """The largest number that an opening of this stream is known to have."""
+        return self._streams.epoch(stream_id)
+
+    def settle(self, stream_id: str, session_id: str, others: Iterable[int]) -> Opening | None:
+        """A stream that opened here takes its number, once the others have told theirs; None: it has ended."""
+        return self._streams.settle(stream_id, session_id, others)
+
     def let_go(self, opening: Opening) -> bool:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker.
 
@@ -272,7 +282,7 @@ class SocketServer:
     def _fragment(self, connection: Connection, data: FragmentData) -> None:
         session = _session(connection, data.stream_id)
         payload = data.audio.payload(self._max_fragment_bytes)
-        self._doors.weigh(connection.guest, len(payload), time.time())
+        self._doors.weigh(connection.guest, len(payload), now_s())
         connection.binary = data.audio.data is not None
         pts_ns = data.metadata.pts_ns if data.metadata else None
         fragment = Fragment(

@@ -4,7 +4,7 @@ Knows no event of the wire; `serve_app.socket` decides nothing and this module n
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from deployments.errors import InternalFault, Stage
 from deployments.logs import get_logger
 from serve_app.connection import Connection
 from serve_app.doors import Guest, Reason
+from serve_app.epochs import Epochs
 from serve_app.protocol import ErrorCode, FragmentProcessed, WireError, error_event
 from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
@@ -51,7 +52,8 @@ class Opening:
 
     stream_id: str
     session_id: str
-    opened_unix_s: float
+    epoch: int
+    """The newest has the largest; of equals, which opened at the same time, the larger `session_id` counts."""
     subject: str
     """Digest of who opened it."""
 
@@ -72,6 +74,7 @@ class Streams:
         self._dub = dub
         self._observer = observer
         self._carriers: dict[str, Connection] = {}
+        self._epochs = Epochs()
         self._counted: dict[str, int] = {}
         """Fragments in flight by open stream, as they stand in the total."""
         self._in_flight = 0
@@ -115,22 +118,45 @@ class Streams:
         if other is not None and other is not connection:
             self._replace(other, stream_id)
         self.forget(connection)
-        connection.session = session
+        connection.session, connection.epoch = session, None
         self._carriers[stream_id] = connection
+
+    def epoch(self, stream_id: str) -> int:
+        """The largest number that an opening of this stream is known to have; 0: none."""
+        carrier = self._carriers.get(stream_id)
+        own = carrier.epoch if carrier is not None else None
+        return max(own or 0, self._epochs.largest(stream_id))
+
+    def settle(self, stream_id: str, session_id: str, others: Iterable[int]) -> Opening | None:
+        """A stream that opened here takes its number, once the others have told the largest that they know.
+
+        Returns:
+            What they are to be told; None when it has ended meanwhile.
+        """
+        connection = self._carriers.get(stream_id)
+        session = connection.session if connection is not None else None
+        if connection is None or session is None or session.settings.session_id != session_id:
+            return None
+        connection.epoch = 1 + max(self.epoch(stream_id), *others, 0)
+        self._epochs.note(stream_id, connection.epoch)
+        return Opening(stream_id, session_id, connection.epoch, connection.guest.subject.digest)
 
     def let_go(self, opening: Opening) -> bool:
         """A stream has opened on some ingress replica: an older one of its name here was left by its worker.
 
+        One that has no number yet stays: it will take a larger one, and its own news decide.
+
         Returns:
             False when the older one is another subject's, and stays.
         """
+        self._epochs.note(opening.stream_id, opening.epoch)
         other = self._carriers.get(opening.stream_id)
-        if other is not None and other.session is not None:
-            own = (other.opened_unix_s, other.session.settings.session_id)
-            if own < (opening.opened_unix_s, opening.session_id):
-                if other.guest.subject.digest != opening.subject:
-                    return False
-                self._replace(other, opening.stream_id)
+        if other is None or other.session is None or other.epoch is None:
+            return True
+        if (other.epoch, other.session.settings.session_id) < (opening.epoch, opening.session_id):
+            if other.guest.subject.digest != opening.subject:
+                return False
+            self._replace(other, opening.stream_id)
         return True
 
     def expel(self, opening: Opening) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.asr.gather import Gatherer
 from deployments.audio import codec
-from deployments.audio.decoders import Decoders
+from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.contracts import (
     AsrCapabilities,
     AsrEngine,
@@ -91,7 +91,10 @@ class Asr:
         self._engine = engine
         self._clock = clock
         self._decoders = Decoders(Stage.ASR, decode_processes)
-        self._decoding = WorkerThreads(Stage.ASR, DECODE_THREADS + decode_processes)
+        self._reading = WorkerThreads(Stage.ASR, DECODE_THREADS, clock)
+        """For raw audio, which has to wait for no decoder."""
+        self._unpacking = WorkerThreads(Stage.ASR, decode_processes or DECODE_THREADS, clock)
+        """For containers: as many as can be decoded, so that what waits is dropped when its time is over."""
         self._threads = WorkerThreads(Stage.ASR, concurrency, clock=clock)
         self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
         self._health = Health()
@@ -149,9 +152,14 @@ class Asr:
         if languages is not None and request.language not in languages:
             raise UnsupportedLanguage(Stage.ASR, f"{self._engine.model} does not hear {request.language}")
         decoded: list[_Decoded] = []
+        arrived_s = self._clock()
+        threads = self._unpacking if needs_decoder(request.audio) else self._reading
+
+        def decode() -> _Decoded:
+            return self._decode(request, request.budget_ms - self._ms_since(arrived_s))
 
         async def coming() -> Utterance:
-            decoded.append(await self._decoding.run(lambda: self._decode(request), request.budget_ms))
+            decoded.append(await threads.run(decode, request.budget_ms))
             return decoded[0].utterance
 
         recognition, elapsed_ms = await self._gatherer.submit(coming(), request.budget_ms)
@@ -163,9 +171,9 @@ class Asr:
             elapsed_ms=decoded[0].elapsed_ms + elapsed_ms,
         )
 
-    def _decode(self, request: TranscribeRequest) -> _Decoded:
+    def _decode(self, request: TranscribeRequest, budget_ms: int) -> _Decoded:
         started_s = self._clock()
-        decoded = self._decoders.decode(request.audio)
+        decoded = self._decoders.decode(request.audio, budget_ms)
         utterance = Utterance(request.ref, codec.to_asr(decoded), request.language, request.hints)
         audio_format = AudioFormat(request.audio.format.container, decoded.sample_rate_hz, decoded.channels)
         return _Decoded(utterance, decoded.duration_ms, audio_format, self._ms_since(started_s))

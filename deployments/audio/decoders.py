@@ -2,16 +2,19 @@
 
 A replica holds a model that takes long to load; FFmpeg's decoders meet strangers' bytes. So containers are decoded in
 children, each bounded in CPU, time and memory, and one that dies costs its own fragment only. Raw PCM, for which no
-decoder is needed, stays here. The children know neither Ray nor the model: they are programs of their own, because
-`multiprocessing` would import the replica's main module, Ray's, into each of them.
+decoder is needed, stays here. Nothing waits longer than the fragment has time. The children know neither Ray nor the
+model: they are programs of their own, because `multiprocessing` would import the replica's main module, Ray's, into
+each of them.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -28,6 +31,9 @@ from deployments.logs import get_logger
 
 PROGRAM = "deployments.audio.child"
 _START_LIMIT_S = 60.0
+_LEAST_DECODE_S = 0.5
+"""What has begun gets as long, however little time its fragment has: nearly all need less than a tenth of it, and a
+child that is killed has to be replaced, on a machine that is late already."""
 _TRIES = 2
 """The second one tells an input that kills decoders from a child that died of something else."""
 _MAX_HEADER_BYTES = 64 * 1024
@@ -47,10 +53,17 @@ class _Died(Exception):
         self.out_of_time = out_of_time
 
 
-@dataclass(frozen=True, slots=True)
+def needs_decoder(audio: EncodedAudio) -> bool:
+    """Whether it is a container; raw PCM is not."""
+    return audio.format.container not in pcm.SAMPLE_BYTES
+
+
+@dataclass(slots=True, eq=False)
 class _Child:
     process: "subprocess.Popen[bytes]"
     connection: Connection
+    ready_by_s: float | None
+    """When its start has failed, on the monotonic clock; None: it is ready."""
 
     @property
     def alive(self) -> bool:
@@ -109,30 +122,34 @@ class Decoders:
         starting = [self._launch() for _ in range(self._processes)]
         for child in starting:
             self._free.get()
-            self._await_ready(child)
+            self._await_ready(child, math.inf)
         for child in starting:
             self._free.put(child)
 
-    def decode(self, audio: EncodedAudio) -> Decoded:
-        """As `codec.decode`, elsewhere.
+    def decode(self, audio: EncodedAudio, budget_ms: int) -> Decoded:
+        """As `codec.decode`, elsewhere, within what is left of the fragment's time.
 
         Raises:
             InvalidAudio: not audio, or it killed the decoder twice, or took more CPU or memory than any fragment does.
             FragmentTooLarge: longer than a fragment may be.
-            DeadlineExceeded: no decoder was free, or the machine gave it no time.
+            DeadlineExceeded: no time was left, no decoder was free in time, or the machine gave it none.
         """
-        if self._processes == 0 or audio.format.container in pcm.SAMPLE_BYTES:
+        end_s = time.monotonic() + budget_ms / 1000
+        if budget_ms <= 0:
+            raise DeadlineExceeded(self._stage, "the fragment's time ran out before it was decoded")
+        if self._processes == 0 or not needs_decoder(audio):
             return _lasting(codec.decode(audio))
         try:
-            child = self._free.get(timeout=WALL_LIMIT_S)
+            child = self._free.get(timeout=min(WALL_LIMIT_S, budget_ms / 1000))
         except Empty:
             raise DeadlineExceeded(self._stage, "no decoder came free") from None
         try:
             for tries_left in reversed(range(_TRIES)):
                 if child is None or not child.alive:
                     child = self._replaced(child)
+                self._await_ready(child, end_s)
                 try:
-                    return _lasting(self._decode(child, audio))
+                    return _lasting(self._decode(child, audio, end_s))
                 except _Died as death:
                     child = None
                     self._judge(death, audio, tries_left)
@@ -148,12 +165,18 @@ class Decoders:
                 child.end()
             self._free.put(None)
 
-    def _decode(self, child: _Child, audio: EncodedAudio) -> Decoded:
+    def _decode(self, child: _Child, audio: EncodedAudio, end_s: float) -> Decoded:
+        left_s = end_s - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(self._stage, "the fragment's time ran out before it was decoded")
+        limit_s = min(WALL_LIMIT_S, max(left_s, _LEAST_DECODE_S))
         header = json.dumps(asdict(audio.format)).encode()
-        limits = (_MAX_HEADER_BYTES, _MAX_SAMPLES_BYTES)
-        head, raw = child.ask(header, audio.data, answers=limits, limit_s=WALL_LIMIT_S)
+        sizes = (_MAX_HEADER_BYTES, _MAX_SAMPLES_BYTES)
+        head, raw = child.ask(header, audio.data, answers=sizes, limit_s=limit_s)
         answer = json.loads(head)
         if "error" not in answer:
+            if time.monotonic() >= end_s:
+                raise DeadlineExceeded(self._stage, "the fragment's time ran out while it was decoded")
             samples = np.frombuffer(raw, dtype="<f4").reshape(-1, answer["channels"])
             return Decoded(samples, answer["sample_rate_hz"], answer["channels"], audio.format.container)
         for known in (InvalidAudio, FragmentTooLarge):
@@ -166,7 +189,8 @@ class Decoders:
         container = audio.format.container
         logger.warning("decoder_died", returncode=death.returncode, container=container, n_bytes=len(audio.data))
         if death.out_of_time:
-            raise DeadlineExceeded(self._stage, f"decoding the {container} audio took longer than {WALL_LIMIT_S:g} s")
+            message = f"the fragment's time, {WALL_LIMIT_S:g} s at most, ran out while it was decoded"
+            raise DeadlineExceeded(self._stage, message)
         if death.returncode == -signal.SIGPROF:
             raise InvalidAudio(Stage.ASR, f"decoding the {container} audio takes more than {CPU_LIMIT_S:g} s of CPU")
         if tries_left == 0:
@@ -175,9 +199,7 @@ class Decoders:
     def _replaced(self, dead: _Child | None) -> _Child:
         if dead is not None:
             dead.end()
-        child = self._launch()
-        self._await_ready(child)
-        return child
+        return self._launch()
 
     def _launch(self) -> _Child:
         ours, theirs = Pipe(duplex=True)
@@ -191,13 +213,23 @@ class Decoders:
                 stderr=subprocess.DEVNULL,
                 env={**environment, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
             )
-        return _Child(process, ours)
+        return _Child(process, ours, time.monotonic() + _START_LIMIT_S)
 
-    def _await_ready(self, child: _Child) -> None:
+    def _await_ready(self, child: _Child, end_s: float) -> None:
+        """Wait while it starts; one that isn't ready in time goes on starting, for whoever comes next."""
+        if child.ready_by_s is None:
+            return
+        limit_s = min(end_s, child.ready_by_s)
         try:
-            child.ask(answers=(_MAX_HEADER_BYTES,), limit_s=_START_LIMIT_S)
-        except _Died as death:
-            raise InternalFault(self._stage, f"a decoder did not start (status {death.returncode})") from death
+            if child.connection.poll(max(0.0, limit_s - time.monotonic())):
+                child.connection.recv_bytes(_MAX_HEADER_BYTES)
+                child.ready_by_s = None
+                return
+        except (EOFError, OSError):
+            limit_s = -math.inf
+        if limit_s == end_s:
+            raise DeadlineExceeded(self._stage, "no decoder was ready in the fragment's time")
+        raise InternalFault(self._stage, f"a decoder did not start (status {child.end()})")
 
 
 def _lasting(decoded: Decoded) -> Decoded:

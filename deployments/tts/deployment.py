@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from deployments.audio import codec, pcm, timing
-from deployments.audio.decoders import Decoders
+from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
     AudioFormat,
@@ -46,7 +46,8 @@ class Tts:
         engine: not yet loaded; it is loaded here, which takes what its model takes.
         voices: the whole book; the engine's part of it is used.
         limits: what counts as fitting.
-        concurrency: syntheses at once. Fills have a thread of their own and never wait behind a voice.
+        concurrency: syntheses at once. Fills have threads of their own: they never wait behind a voice, nor what is
+            no container behind one that is.
         decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
         clock: seconds, monotonic.
@@ -71,6 +72,7 @@ class Tts:
         aside(lambda: engine.load(self._voices))
         self._speaking = WorkerThreads(Stage.TTS, concurrency, clock)
         self._filling = WorkerThreads(Stage.TTS, 1, clock)
+        self._unpacking = WorkerThreads(Stage.TTS, max(1, decode_processes), clock)
         self._decoders = Decoders(Stage.TTS, decode_processes)
         if engine.wants_original:
             self._decoders.start()
@@ -91,6 +93,7 @@ class Tts:
         self._health.check()
         self._speaking.check()
         self._filling.check()
+        self._unpacking.check()
 
     async def synthesize(self, request: SynthesizeRequest) -> Speech:
         """Speak a translation for as long as its original lasted.
@@ -123,9 +126,12 @@ class Tts:
         Raises:
             StageError: DeadlineExceeded, or the original can't be decoded.
         """
+        deadline_s = self._clock() + request.budget_ms / 1000
+        contained = request.original is not None and needs_decoder(request.original)
+        threads = self._unpacking if contained else self._filling
         with about(request.ref, Stage.TTS):
             try:
-                speech = await self._filling.run(lambda: self._fill(request), request.budget_ms)
+                speech = await threads.run(lambda: self._fill(request, deadline_s), request.budget_ms)
             except StageError as error:
                 logger.warning("fill_failed", code=error.code, retryable=error.retryable)
                 raise
@@ -135,7 +141,7 @@ class Tts:
     def _dub(self, request: SynthesizeRequest, deadline_s: float) -> tuple[Speech, float]:
         """The dub, and the rate that the voice was asked for."""
         started_s = self._clock()
-        spoken = self._engine.speak(self._line(request))
+        spoken = self._engine.speak(self._line(request, deadline_s))
         _check_samples(spoken)
         if self._clock() >= deadline_s:
             raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out while the voice was made")
@@ -161,7 +167,7 @@ class Tts:
     def _carry_ms(self, request: SynthesizeRequest) -> int:
         return self._limits.carry_ms if request.may_carry and codec.joins(request.output) else 0
 
-    def _line(self, request: SynthesizeRequest) -> Line:
+    def _line(self, request: SynthesizeRequest, deadline_s: float) -> Line:
         voice = self._voices.get(request.voice)
         if voice is None:
             raise SynthesisFailed(Stage.TTS, f"{self._engine.model} has no voice {request.voice!r}")
@@ -178,17 +184,17 @@ class Tts:
         )
         if not self._engine.wants_original or request.original is None:
             return line
-        original = self._decoders.decode(request.original)
+        original = self._decoders.decode(request.original, -self._ms_since(deadline_s))
         return replace(line, original=original.samples, original_rate_hz=original.sample_rate_hz)
 
-    def _fill(self, request: FillRequest) -> Speech:
+    def _fill(self, request: FillRequest, deadline_s: float) -> Speech:
         started_s = self._clock()
         room = room_ms(request.target_duration_ms, request.output)
         if request.original is None:
             rate_hz = request.output.sample_rate_hz
             samples = pcm.silence(pcm.ms_to_samples(room, rate_hz), request.output.channels)
         else:
-            original = self._decoders.decode(request.original)
+            original = self._decoders.decode(request.original, -self._ms_since(deadline_s))
             rate_hz = original.sample_rate_hz
             samples = pcm.fit_length(original.samples, pcm.ms_to_samples(room, rate_hz))
         if request.carried:

@@ -3,10 +3,10 @@
 import hashlib
 import hmac
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import jwt
 
+from deployments.patterns import matches
 from serve_app.doors.options import AuthOptions
 from serve_app.protocol import ErrorCode, WireError
 
@@ -21,12 +21,12 @@ class Subject:
     digest: str
     """Stands for the key or the token's `sub`; empty where anybody is let in."""
     streams: tuple[str, ...] | None = None
-    """Patterns of the stream ids it may open, `*` and `?` as in file names; None: all."""
+    """Patterns of the stream ids it may open: `*` is any text, `?` any character; None: all."""
     expires_unix_s: float | None = None
 
     def may_open(self, stream_id: str) -> bool:
         """Whether it may open a stream of this name."""
-        return self.streams is None or any(fnmatchcase(stream_id, pattern) for pattern in self.streams)
+        return self.streams is None or any(matches(stream_id, pattern) for pattern in self.streams)
 
 
 ANYONE = Subject("")

@@ -101,10 +101,10 @@ class Doors:
             accounts.enter(name)
         return guest
 
-    def leave(self, guest: Guest, unix_s: float) -> None:
-        """Its connection is gone."""
-        for _, accounts, name, _ in self._scales(guest):
-            accounts.leave(name, unix_s)
+    def leave(self, guest: Guest, now_s: float) -> None:
+        """Its connection is gone. Any monotonic clock, the same as in `weigh`."""
+        for _, accounts, name, rates in self._scales(guest):
+            accounts.leave(name, rates, now_s)
 
     def check_stream(self, guest: Guest, stream_id: str, others: Iterable[Guest], unix_s: float) -> None:
         """Whether a guest may open this stream.
@@ -134,8 +134,8 @@ class Doors:
                 details = {"limit": rates.streams, "retry_after_ms": RETRY_CONNECTION_MS}
                 raise WireError(ErrorCode.RATE_LIMITED, message, details)
 
-    def weigh(self, guest: Guest, size_bytes: int, unix_s: float) -> None:
-        """A guest sends a fragment of this size.
+    def weigh(self, guest: Guest, size_bytes: int, now_s: float) -> None:
+        """A guest sends a fragment of this size. Any monotonic clock: a wall clock that is set would lend or take.
 
         Raises:
             WireError: RATE_LIMITED, with `retry_after_ms` in its details; such a fragment counts for nothing.
@@ -143,14 +143,14 @@ class Doors:
         due = []
         for whose, accounts, name, rates in self._scales(guest):
             account = accounts.account(name)
-            wait_s = account.wait_s(size_bytes, rates, unix_s)
+            wait_s = account.wait_s(size_bytes, rates, now_s)
             if wait_s:
                 wait_ms = math.ceil(wait_s * 1000)
                 message = f"this {whose} sends more than it may; try again in {wait_ms} ms"
                 raise WireError(ErrorCode.RATE_LIMITED, message, {"retry_after_ms": wait_ms})
             due.append((account, rates))
         for account, rates in due:
-            account.pay(size_bytes, rates, unix_s)
+            account.pay(size_bytes, rates, now_s)
 
     def _scales(self, guest: Guest) -> Iterator[tuple[str, Accounts, str, Rates]]:
         """On what a guest is weighed; one without a key by its address alone."""

@@ -4,11 +4,13 @@ import ctypes
 import os
 import time
 
+import numpy as np
+
 from deployments.audio import codec
 from deployments.audio.child import serve
 
 
-def decode(audio):
+def decode(audio):  # noqa: C901 - a case for each way to die
     match audio.data.split(b" ")[0]:
         case b"segfault":
             ctypes.string_at(0)
@@ -23,6 +25,9 @@ def decode(audio):
             return open(__file__)  # noqa: PTH123
         case b"wait":
             time.sleep(3600)
+        case b"pause":
+            time.sleep(0.2)
+            return codec.Decoded(np.zeros((4_800, 1), np.float32), 48_000, 1, audio.format.container)
         case b"once":
             path = audio.data.split(b" ")[1]
             # The directory is there from before; it is removed, since no file can be made here.

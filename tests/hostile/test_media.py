@@ -10,7 +10,7 @@ from tests.hostile.corpus import ANY, OK, media
 
 def outcome(pool: Decoders, case) -> str:
     try:
-        pool.decode(EncodedAudio(case.data, AudioFormat(case.label, case.rate_hz, case.channels)))
+        pool.decode(EncodedAudio(case.data, AudioFormat(case.label, case.rate_hz, case.channels)), 30_000)
     except StageError as error:
         return error.code if isinstance(error, PermanentError) else f"retryable {error.code}"
     return OK
@@ -36,4 +36,4 @@ def test_every_medium_gets_its_error_and_no_decoder_dies():
 def test_audio_that_rounds_to_no_time_is_no_audio():
     short = EncodedAudio(bytes(2 * 20), AudioFormat("pcm_s16le", 48_000, 1))
     with pytest.raises(InvalidAudio, match="millisecond"):
-        Decoders(Stage.ASR, 0).decode(short)
+        Decoders(Stage.ASR, 0).decode(short, 30_000)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -21,6 +22,7 @@ from .conftest import StandIn, failed, processed, serving
 from .media_files import bursts, write_sound, write_video
 
 run = CliRunner().invoke
+OFTEN = {"retryable": True}
 
 
 @pytest.fixture
@@ -115,6 +117,28 @@ def test_failed_fragments_are_told_and_the_files_are_written(server: StandIn, ta
     assert "INVALID_AUDIO 1; silence put in their place" in " ".join(shown.output.split())
     assert "INVALID_AUDIO: scripted" in shown.stderr
     assert probe(talk.parent / "out.flac").duration_s == pytest.approx(13.0)
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_what_goes_wrong_on_the_way_is_told_on_stderr_in_words(server: StandIn, talk: Path, options: list[str]) -> None:
+    """An address that fails, a connection that breaks, and what the server warns of."""
+
+    async def breaks_once(sid: str, data: dict) -> None:
+        if len(server.inits) == 1:
+            await server.emit("error", {"code": "RATE_LIMITED", "message": "[too] fast", "severity": "warning"} | OFTEN)
+            await server.sio.disconnect(sid)
+        else:
+            await server.answer(sid, data)
+
+    server.on_fragment = breaks_once
+    shown = run(app, ["dub", str(talk), "--server", f"http://127.0.0.1:1,{server.url}", *options])
+
+    assert shown.exit_code == 0, shown.output
+    lines = [line for line in shown.stderr.splitlines() if line.startswith("livedub: ")]
+    assert lines[0].startswith("livedub: address failed, trying the next one: Can't connect to http://127.0.0.1:1: ")
+    assert "livedub: the server warns: RATE_LIMITED: [too] fast" in lines
+    assert any(line.startswith("livedub: connection lost, opening it again: ") for line in lines)
+    assert logging.getLogger("livedub.client").handlers == []
 
 
 def test_a_dub_without_audio_counts_as_failed(server: StandIn, talk: Path) -> None:

@@ -381,3 +381,30 @@ async def test_a_connection_that_has_lasted_long_enough_is_retired(limited):
 
 async def test_a_connection_lasts_for_ever_by_default(line):
     assert line.connection._retirement is None
+
+
+async def test_an_end_that_is_under_way_goes_on_though_another_one_follows(line):
+    """The event loop holds its tasks weakly: what nobody else holds may be collected half way."""
+    given_up, done, go_on = [], [], []
+
+    async def flush():
+        waiting = asyncio.get_running_loop().create_future()
+        go_on.append(weakref.ref(waiting))
+        try:
+            await waiting
+        except GeneratorExit:
+            given_up.append(len(go_on))
+            raise
+        done.append(len(done))
+
+    line.connection._flush = flush
+    for _ in range(2):
+        line.connection._close(RESTART)
+        await turns()
+    gc.collect()
+    assert given_up == []
+    for waiting in go_on:
+        waiting().set_result(None)
+    await turns()
+    assert done == [0, 1]
+    assert not line.connection._ending

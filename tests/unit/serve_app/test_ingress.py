@@ -1,4 +1,6 @@
-"""A live change of the Ingress's user_config: a right one counts at once, a wrong one ends nothing."""
+"""A live change of the Ingress's user_config ends nothing; other replicas hear of every stream that opens."""
+
+import asyncio
 
 import pytest
 from structlog.testing import capture_logs
@@ -6,6 +8,7 @@ from structlog.testing import capture_logs
 from serve_app.config import ConfigError, IngressConfig
 from serve_app.doors import AuthOptions, DoorsOptions
 from serve_app.ingress import Ingress
+from serve_app.streams import Opening
 
 WRONG = {"streams": {"max_inflight": 99}, "draining": True}
 
@@ -48,3 +51,75 @@ async def test_a_right_user_config_counts_at_once_and_after_a_wrong_one_too(ingr
     await ingress.reconfigure(WRONG)
     await ingress.reconfigure({"streams": {"max_inflight": 7}})
     assert ingress._limits.max_inflight == 7
+
+
+class Replicas:
+    """All replicas of the Ingress, by their handle."""
+
+    def __init__(self, **answers: object) -> None:
+        self._answers = answers
+        self.asked: list[tuple[object, ...]] = []
+
+    def broadcast(self, method: str, *args: object) -> "Replicas":
+        self.asked.append((method, *args))
+        self._answer = self._answers[method]
+        return self
+
+    async def results_async(self, *, return_exceptions: bool) -> object:
+        assert return_exceptions
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+class Told:
+    """The sockets of a replica, where one stream is open."""
+
+    def __init__(self) -> None:
+        self.expelled: list[Opening] = []
+        self.gone = False
+
+    def settle(self, stream_id: str, session_id: str, others: list[int]) -> Opening | None:
+        return None if self.gone else Opening(stream_id, session_id, 1 + max(others, default=0), "subject")
+
+    def expel(self, opening: Opening) -> None:
+        self.expelled.append(opening)
+
+
+async def announce(ingress: Ingress, replicas: Replicas, *, gone: bool = False) -> tuple[Told, list[str]]:
+    sockets = Told()
+    sockets.gone = gone
+    ingress._replicas, ingress._sockets = replicas, sockets
+    with capture_logs() as logged:
+        ingress._tell_replicas("radio", "session")
+        await asyncio.gather(*ingress._telling)
+    return sockets, [line["question"] for line in logged]
+
+
+async def test_a_stream_takes_the_number_after_the_largest_and_is_told_with_it(ingress):
+    replicas = Replicas(epoch=[0, 4, 2], let_go=[True, True, True])
+    sockets, warned = await announce(ingress, replicas)
+    assert replicas.asked == [("epoch", "radio"), ("let_go", "radio", "session", 5, "subject")]
+    assert (sockets.expelled, warned) == ([], [])
+
+
+async def test_where_another_subject_has_the_stream_it_ends_here(ingress):
+    sockets, _ = await announce(ingress, Replicas(epoch=[1, 1], let_go=[True, False]))
+    assert sockets.expelled == [Opening("radio", "session", 2, "subject")]
+
+
+async def test_replicas_that_die_or_do_not_answer_keep_no_other_from_being_told(ingress):
+    replicas = Replicas(epoch=[RuntimeError("dead"), 4], let_go=[True, RuntimeError("dead"), True])
+    sockets, warned = await announce(ingress, replicas)
+    assert replicas.asked[-1] == ("let_go", "radio", "session", 5, "subject")
+    assert (sockets.expelled, warned) == ([], ["epoch", "let_go"])
+    replicas = Replicas(epoch=TimeoutError(), let_go=TimeoutError())
+    sockets, warned = await announce(ingress, replicas)
+    assert replicas.asked[-1] == ("let_go", "radio", "session", 1, "subject")
+    assert (sockets.expelled, warned) == ([], ["epoch", "let_go"])
+
+
+async def test_a_stream_that_ended_meanwhile_is_told_to_nobody(ingress):
+    replicas = Replicas(epoch=[0, 0])
+    await announce(ingress, replicas, gone=True)
+    assert replicas.asked == [("epoch", "radio")]

@@ -132,6 +132,31 @@ def test_marks_expire(quarantine: Quarantine, clock: Clock) -> None:
     assert quarantine.empty
 
 
+def test_it_is_empty_again_though_nobody_asks_for_what_has_expired(quarantine: Quarantine, clock: Clock) -> None:
+    """Else one death would have every fragment hashed for ever after."""
+    die(quarantine, "r1", "early")
+    clock.now_s += 50
+    die(quarantine, "r2", "late")
+    clock.now_s += 99
+    assert not quarantine.empty
+    clock.now_s += 1
+    assert quarantine.empty
+
+
+def test_a_new_mark_makes_an_old_one_last(quarantine: Quarantine, clock: Clock) -> None:
+    """Times are kept in the order of the last death, whatever came first."""
+    die(quarantine, "r1", "again")
+    clock.now_s += 10
+    die(quarantine, "r2", "once")
+    clock.now_s += 10
+    die(quarantine, "r3", "again")
+    clock.now_s += 90
+    assert not quarantine.empty
+    assert quarantine.convicted(ASR, "again")
+    clock.now_s += 10
+    assert quarantine.empty
+
+
 def test_what_was_marked_longest_ago_is_forgotten_first(quarantine: Quarantine) -> None:
     die(quarantine, "r1", "a")
     die(quarantine, "r2", "a")

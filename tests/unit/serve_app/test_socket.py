@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import json
 import socket as sockets
+import weakref
 from contextlib import suppress
 from dataclasses import replace
 
@@ -628,12 +630,14 @@ async def test_another_connection_takes_a_stream_over(workers, server):
 async def test_a_stream_that_opened_later_on_another_replica_is_let_go_here(worker, server):
     await worker.open()
     session = server.sockets._streams.carrier("radio").session.settings.session_id
-    opened_unix_s = server.sockets._streams.carrier("radio").opened_unix_s
-    server.sockets.let_go(Opening("radio", session, opened_unix_s, ""))
-    server.sockets.let_go(Opening("radio", "older", opened_unix_s - 1, ""))
-    server.sockets.let_go(Opening("jazz", "newer", opened_unix_s + 1, ""))
+    assert server.sockets.let_go(Opening("radio", "it has no number yet", 7, "")) is True
+    own = server.sockets.settle("radio", session, [4, 2])
+    assert own == Opening("radio", session, 8, "")
+    for told in (own, Opening("radio", "older", 7, ""), Opening("jazz", "newer", 9, "")):
+        assert server.sockets.let_go(told) is True
     await worker.works(0)
-    server.sockets.let_go(Opening("radio", "newer", opened_unix_s + 1, ""))
+    assert server.sockets.epoch("radio") == 8
+    server.sockets.let_go(Opening("radio", "newer", 9, ""))
     assert (await worker.error())["code"] == "SESSION_REPLACED"
     assert await within(worker.disconnected.get()) == "server disconnect"
 
@@ -656,10 +660,13 @@ async def test_the_fragments_of_all_open_streams_are_counted_and_those_of_ended_
 
 async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
     told = []
-    server.sockets._opened = told.append
+    server.sockets._opened = lambda *ids: told.append(ids)
     await worker.open()
     connection = server.sockets._streams.carrier("radio")
-    assert told == [Opening("radio", connection.session.settings.session_id, connection.opened_unix_s, "")]
+    assert told == [("radio", connection.session.settings.session_id)]
+    await worker.open()
+    assert [stream_id for stream_id, _ in told] == ["radio", "radio"]
+    assert server.sockets.settle(*told[0], []) is None
 
 
 async def test_a_disconnect_cancels_the_pipelines(worker, server):
@@ -672,6 +679,35 @@ async def test_a_disconnect_cancels_the_pipelines(worker, server):
     assert {await within(server.dub.cancelled.get()) for _ in range(2)} == {"f-0", "f-1"}
     await server.until(lambda: not server.sockets._connections)
     assert (server.sockets.streams, server.counts.streams, server.counts.in_flight) == (0, 0, 0)
+
+
+async def test_every_lost_connection_is_cleaned_up_though_others_are_lost_meanwhile(server, monkeypatch):
+    """The event loop holds its tasks weakly: what nobody else holds may be collected half way."""
+    given_up, done, go_on = [], [], []
+
+    async def disconnect(sid):
+        waiting = asyncio.get_running_loop().create_future()
+        go_on.append(weakref.ref(waiting))
+        try:
+            await waiting
+        except GeneratorExit:
+            given_up.append(sid)
+            raise
+        done.append(sid)
+
+    monkeypatch.setattr(server.sockets._sio, "disconnect", disconnect)
+    lost = ["a", "b", "c"]
+    server.sockets._connections.update(dict.fromkeys(lost))
+    for sid in lost:
+        server.sockets._lost(sid)
+        await asyncio.sleep(0)
+    gc.collect()
+    assert given_up == []
+    for waiting in go_on:
+        waiting().set_result(None)
+    await server.until(lambda: done == lost)
+    await server.until(lambda: not server.sockets._disconnecting)
+    server.sockets._connections.clear()
 
 
 async def test_a_connection_that_ends_while_its_init_waits_leaves_no_stream_behind(worker, server):

@@ -128,12 +128,13 @@ async def test_an_older_stream_of_another_subject_stays_and_the_newer_one_ends(e
     await worker.open()
     carrier = server.sockets._streams.carrier("radio")
     session_id = carrier.session.settings.session_id
-    later_unix_s = carrier.opened_unix_s + 1
-    assert server.sockets.let_go(Opening("radio", "newer", later_unix_s, "a stranger")) is False
+    own = server.sockets.settle("radio", session_id, [])
+    assert own.subject == carrier.guest.subject.digest
+    assert server.sockets.let_go(Opening("radio", "newer", own.epoch + 1, "a stranger")) is False
     await worker.works(0)
-    server.sockets.expel(Opening("radio", "not this one", later_unix_s, ""))
+    server.sockets.expel(Opening("radio", "not this one", own.epoch + 1, ""))
     await worker.works(1)
-    server.sockets.expel(Opening("radio", session_id, carrier.opened_unix_s, carrier.guest.subject.digest))
+    server.sockets.expel(own)
     error = await worker.error()
     assert (error["code"], error["severity"]) == ("AUTH_FAILED", "fatal")
     assert await within(worker.disconnected.get()) == "server disconnect"

@@ -7,7 +7,8 @@ import logging
 import pickle
 import threading
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
+from deployments.audio.codec import Decoded
 from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, Recognition, TranscribeRequest, Utterance
 from deployments.errors import (
     DeadlineExceeded,
@@ -183,6 +185,55 @@ async def test_an_engines_failure_of_one_item_is_raised() -> None:
 async def test_with_no_time_left_nothing_starts() -> None:
     with pytest.raises(DeadlineExceeded):
         await Asr(FakeAsrOptions().build()).transcribe(request(budget_ms=0))
+
+
+@pytest.mark.parametrize("decode_processes", [0, 2])
+async def test_raw_audio_waits_behind_no_container(decode_processes: int) -> None:
+    """However many containers are being decoded, and whatever they wait for."""
+    asr = Asr(FakeAsrOptions().build(), 4, decode_processes=decode_processes)
+    ended = threading.Event()
+    decode = asr._decoders.decode
+
+    def held(audio: EncodedAudio, budget_ms: int) -> Decoded:
+        if audio.format.container != "pcm_s16le":
+            assert ended.wait(60)
+            raise InvalidAudio(Stage.ASR, "the test has ended")
+        return decode(audio, budget_ms)
+
+    asr._decoders.decode = held  # type: ignore[method-assign]
+    containers = [asyncio.create_task(asr.transcribe(request(sequence_number=number))) for number in range(20)]
+    raw = EncodedAudio(bytes(2 * 48_000), AudioFormat("pcm_s16le", 48_000, 1))
+    try:
+        transcript = await asyncio.wait_for(asr.transcribe(replace(request(), audio=raw)), 30)
+    finally:
+        ended.set()
+        await asyncio.gather(*containers, return_exceptions=True)
+        asr._decoders.close()
+
+    assert transcript.duration_ms == 1000
+
+
+async def test_a_decode_gets_what_is_left_of_the_fragments_time() -> None:
+    """The wait for a thread counts."""
+    now_s = 0.0
+    budgets_ms: list[int] = []
+    asr = Asr(FakeAsrOptions().build(), clock=lambda: now_s)
+    decode = asr._decoders.decode
+
+    def noted(audio: EncodedAudio, budget_ms: int) -> Decoded:
+        budgets_ms.append(budget_ms)
+        return decode(audio, budget_ms)
+
+    async def late(work: Callable[[], object], budget_ms: int) -> object:
+        nonlocal now_s
+        now_s += 1.5
+        return work()
+
+    asr._decoders.decode = noted  # type: ignore[method-assign]
+    asr._unpacking.run = late  # type: ignore[method-assign,assignment]
+    await asr.transcribe(request(budget_ms=5000))
+
+    assert budgets_ms == [3500]
 
 
 async def test_a_model_that_always_fails_makes_the_replica_unhealthy() -> None:

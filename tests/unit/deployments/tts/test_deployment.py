@@ -270,6 +270,58 @@ async def test_a_fill_does_not_wait_behind_a_voice():
     assert (await voice).duration_ms == 1000
 
 
+async def test_silence_and_raw_originals_wait_behind_no_container():
+    """Whatever a decoder waits for, these need none."""
+    deployment = tts()
+    waiting, go_on = threading.Event(), threading.Event()
+    decode = deployment._decoders.decode
+
+    def held(audio, budget_ms):
+        if audio.format.container == "aac":
+            waiting.set()
+            assert go_on.wait(60)
+        return decode(audio, budget_ms)
+
+    deployment._decoders.decode = held
+    contained = [FillRequest(REF, 1000, PCM, 60_000, original(output=AudioFormat("aac", 48_000, 2))[1])] * 3
+    fills = [asyncio.create_task(deployment.fill(request)) for request in contained]
+    try:
+        await asyncio.to_thread(waiting.wait, 20)
+        for sent in (None, original()[1]):
+            filled = await asyncio.wait_for(deployment.fill(FillRequest(REF, 1000, PCM, 60_000, sent)), 30)
+            assert filled.duration_ms == 1000
+    finally:
+        go_on.set()
+    assert [(await fill).duration_ms for fill in fills] == [1000] * 3
+
+
+@pytest.mark.parametrize("engine", ["fake", "echo"])
+async def test_an_original_is_decoded_in_what_is_left_of_the_fragments_time(engine):
+    """For a fill, and for an engine that speaks with the worker's own voice."""
+    now_s, budgets_ms = 0.0, []
+    options = TypeAdapter(TtsOptions).validate_python({"engine": engine})
+    deployment = Tts(options.build(), BOOK, FitLimits(), clock=lambda: now_s)
+    decode = deployment._decoders.decode
+
+    def noted(audio, budget_ms):
+        budgets_ms.append(budget_ms)
+        return decode(audio, budget_ms)
+
+    async def late(work, budget_ms):
+        nonlocal now_s
+        now_s += 1.5
+        return work()
+
+    deployment._decoders.decode = noted
+    deployment._speaking.run = deployment._filling.run = late
+    _, encoded = original()
+    if engine == "echo":
+        await deployment.synthesize(request(original=encoded))
+    else:
+        await deployment.fill(FillRequest(REF, 1000, PCM, 5000, encoded))
+    assert budgets_ms == [3500]
+
+
 async def test_engines_without_voices_of_their_own_offer_the_whole_book_in_any_language():
     capabilities = await tts().capabilities()
     assert capabilities.voices == {"anna": "*", "bob": "*"}

@@ -67,6 +67,12 @@ def test_a_good_token_opens_the_streams_that_it_names():
     assert subject.expires_unix_s == NOW + 60
 
 
+def test_a_bracket_in_a_token_s_pattern_is_a_bracket():
+    """Only * and ? are patterns: cam[1] opens cam[1] and not cam1."""
+    subject = Authenticator(BOTH).subject({"token": token(streams=["cam[1]", "b[0-9]*"])}, NOW)
+    assert [subject.may_open(name) for name in ("cam[1]", "cam1", "b[0-9]x", "b7")] == [True, False, True, False]
+
+
 def test_a_renewed_token_is_the_same_subject():
     door = Authenticator(BOTH)
     first = door.subject({"token": token()}, NOW)
