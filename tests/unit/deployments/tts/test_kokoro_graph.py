@@ -116,7 +116,7 @@ def test_a_bias_of_integers_is_no_longer_rounded_down():
 
 
 def weights_of(model):
-    return next(numpy_helper.to_array(t) for t in model.graph.initializer if len(t.dims) == 2)
+    return next(numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8 and t.dims)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
