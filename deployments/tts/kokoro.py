@@ -90,7 +90,7 @@ class KokoroEngine:
         self._paces: dict[str, Pace] = {}
 
     def load(self, voices: Mapping[str, Voice]) -> None:
-        """Load weights and voice styles, and speak a word, so that the first fragment finds everything warm.
+        """Load weights and voice styles.
 
         Raises:
             ValueError: a voice has a speaker or a language that this model lacks.
@@ -112,8 +112,6 @@ class KokoroEngine:
             self._styles[voice.name] = np.asarray(kokoro.get_voice_style(voice.speaker), dtype=np.float32)
             self._paces[voice.name] = Pace()
         self._kokoro = kokoro
-        for voice in list(voices.values())[:1]:
-            self._synthesize("ok.", voice, 1.0)
 
     def speak(self, line: Line) -> Spoken:
         """Speak a text of any length in one synthesis, at the rate that should land near the target.
