@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_THREADS = Path("/proc/self/task")
 
 
 def usable_cores(cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> float:
@@ -15,6 +16,21 @@ def usable_cores(cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")
     """
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return min([cores, *_quotas(cgroups, own)])
+
+
+def waited_s(threads: Path = _THREADS) -> float:
+    """Seconds that the threads of this process have waited for a core, all together; 0 where the kernel doesn't tell.
+
+    Args:
+        threads: where each has a folder with its `schedstat`: ns of computing, ns of waiting, number of turns.
+    """
+    waited_ns = 0
+    for told in threads.glob("*/schedstat"):
+        try:
+            waited_ns += int(told.read_text().split()[1])
+        except (OSError, ValueError, IndexError):  # the thread has just ended
+            continue
+    return waited_ns / 1e9
 
 
 def _quotas(cgroups: Path, own: Path) -> list[float]:

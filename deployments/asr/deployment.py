@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.asr.gather import Gatherer
 from deployments import measuring
+from deployments.asr.gather import Gatherer
 from deployments.audio import codec
 from deployments.audio.decoders import Decoders
 from deployments.contracts import (
