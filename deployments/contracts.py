@@ -18,6 +18,8 @@ Samples: TypeAlias = NDArray[np.float32]
 
 ASR_RATE_HZ = 16_000
 """The rate that every ASR engine hears."""
+FRAGMENT_MS = 6000
+"""How long the fragments of a live stream are, as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class FragmentRef:
     stream_id: str
     fragment_id: str
     sequence_number: int
+
+
+ITSELF = FragmentRef("", "itself", -1)
+"""The fragment of a replica that measures itself; no worker's, and no script is about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,11 +370,27 @@ class TtsEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a replica took at its start for a fragment of `FRAGMENT_MS`, with nothing else to do."""
+
+    fragment_ms: float
+    """Of one slot."""
+    cpu_ms: float
+    """Of all cores together; what child processes compute is not in it."""
+    slots: int
+    """Fragments that compute at once."""
+    cores: float
+    """That it may use, with all that runs beside it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AsrCapabilities:
     """What streams may ask of the Asr deployment."""
 
     model: str
     languages: frozenset[str] | None
+    measured: Measured | None = None
+    """None: it did not measure itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +399,8 @@ class TranslationCapabilities:
 
     model: str
     pairs: frozenset[tuple[str, str]] | None
+    measured: Measured | None = None
+    """None: it did not measure itself, as where each text costs money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,3 +413,5 @@ class TtsCapabilities:
     default_voices: Mapping[str, str] = field(default_factory=dict)
     """Base language (or `*`) to the voice that `default` means."""
     wants_original: bool = False
+    measured: Measured | None = None
+    """None: it did not measure itself."""

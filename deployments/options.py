@@ -1,5 +1,7 @@
 """What every engine's options share."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -7,6 +9,9 @@ class EngineOptions(BaseModel):
     """Base of the options that pick and set up an engine. Unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    costs_money: ClassVar[bool] = False
+    """Each call is paid for, so none is made that nobody asked for."""
 
     concurrency: int = Field(default=1, ge=1, le=256)
     """Calls that may compute at once in one replica."""

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from deployments.contracts import FragmentRef
+from deployments.contracts import ITSELF, FragmentRef
 from deployments.errors import Stage, StageError
 from deployments.patterns import matches
 
@@ -96,7 +96,9 @@ class Script:
         self._applied: OrderedDict[tuple[int, str, int], int] = OrderedDict()
 
     def decide(self, ref: FragmentRef) -> Step | None:
-        """The step that applies to this fragment now. Counts as one application."""
+        """The step that applies to this fragment now. Counts as one application; none applies to a replica itself."""
+        if ref == ITSELF:
+            return None
         with self._lock:
             for index, step in enumerate(self._steps):
                 if not matches(ref.stream_id, step.stream):

@@ -97,12 +97,19 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
     load_user_config({}, overrides)
     level = config.log_level
     asr = serve.deployment(name="Asr")(AsrReplica).bind(
-        config.asr, decode_processes=config.decoding.processes, log_level=level
+        config.asr, decode_processes=config.decoding.processes, log_level=level, measure=not config.asr.costs_money
     )
-    translation = serve.deployment(name="Translation")(TranslationReplica).bind(config.translation, log_level=level)
+    translation = serve.deployment(name="Translation")(TranslationReplica).bind(
+        config.translation, log_level=level, measure=not config.translation.costs_money
+    )
     limits = config.fit.limits()
     tts = serve.deployment(name="Tts")(TtsReplica).bind(
-        config.tts, voices=voices, limits=limits, decode_processes=config.decoding.processes, log_level=level
+        config.tts,
+        voices=voices,
+        limits=limits,
+        decode_processes=config.decoding.processes,
+        log_level=level,
+        measure=not config.tts.costs_money,
     )
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
     return ingress.bind(asr, translation, tts, config.ingress, config.auth, config.doors, overrides, level)

@@ -7,6 +7,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from serve_app.hosting import AsgiApp
+from serve_app.protocol import Machine
 
 SOCKET_PATHS = ("/socket.io", "/ws/sts")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -21,6 +22,7 @@ def build_app(
     readiness: Readiness,
     metrics: Callable[[], Awaitable[str]],
     origins: Sequence[str] | None = None,
+    machine: Callable[[], Machine] = Machine,
 ) -> FastAPI:
     """The ASGI application of one ingress replica.
 
@@ -29,6 +31,7 @@ def build_app(
         readiness: asked for each `GET /ready`.
         metrics: asked for each `GET /metrics`.
         origins: whose pages may read the routes; None: no other page than one of this address.
+        machine: what it can do, told with `GET /ready`.
     """
     app = FastAPI(title="livedub", docs_url=None, redoc_url=None, openapi_url=None)
     if origins is not None:
@@ -44,7 +47,8 @@ def build_app(
         """Ready: every model has loaded and answers."""
         states = await readiness()
         waiting = {name: state for name, state in states.items() if state != "ready"}
-        body = {"status": "waiting" if waiting else "ready", "deployments": states}
+        status = "waiting" if waiting else "ready"
+        body = {"status": status, "deployments": states, **machine().model_dump()}
         return JSONResponse(body, status_code=UNAVAILABLE if waiting else 200)
 
     @app.get("/metrics")

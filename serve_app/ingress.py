@@ -27,10 +27,11 @@ from serve_app.hosting import ClosableSockets
 from serve_app.http import build_app
 from serve_app.lasting import lasting
 from serve_app.metrics import Instruments, ReplicaMetrics, StreamMetrics
-from serve_app.protocol import ErrorCode, WireError
+from serve_app.planning.capacity import Fleet, machine
+from serve_app.protocol import ErrorCode, Machine, WireError
 from serve_app.sharing import SharedStages
 from serve_app.socket import SocketServer
-from serve_app.standing import Standing, census
+from serve_app.standing import Standing, census, count_nodes
 from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, Running, StreamSettings, Submit
 from serve_app.streams import Opening
@@ -90,6 +91,8 @@ class Ingress:
         self._shared = SharedStages(self._stages)
         self._states: dict[str, str] = dict.fromkeys(MODELS, "starting")
         self._capabilities: dict[str, Any] = {}
+        self._fleets: dict[str, Fleet] = {}
+        self._nodes = 1
         self._known = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._standing: asyncio.Task[None] | None = None
@@ -106,6 +109,7 @@ class Ingress:
             self._metrics,
             self._tell_replicas,
             doors=self._doors,
+            machine=self._machine,
             ping_interval_s=config.ping_interval_s,
             ping_timeout_s=config.ping_timeout_s,
             max_fragment_bytes=config.max_fragment_bytes,
@@ -115,7 +119,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Ray Serve: what this replica answers."""
         sockets = ClosableSockets(self._sockets.app, self._config.limits())
-        return build_app(sockets, self._readiness, self._exposition.render, self._origins)
+        return build_app(sockets, self._readiness, self._exposition.render, self._origins, self._machine)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Called by Ray Serve at the start and whenever `user_config` changes; drops no connection.
@@ -221,6 +225,10 @@ class Ingress:
         tts: TtsCapabilities = self._capabilities["Tts"]
         return Abilities(asr, translation, tts)
 
+    def _machine(self) -> Machine:
+        measured = {name: told.measured for name, told in self._capabilities.items()}
+        return machine(measured, self._fleets, self._nodes)
+
     async def _readiness(self) -> dict[str, str]:
         self._start_watch()
         return dict(self._states)
@@ -239,7 +247,9 @@ class Ingress:
             try:
                 details = await asyncio.wait_for(_details(), STANDING_TIMEOUT_S)
                 self._stopping = standing.read(details)
+                self._nodes = count_nodes(details, own.app_name)
                 for deployment, found in census(details, own.app_name).items():
+                    self._fleets[deployment] = Fleet(found.states["running"], found.num_gpus)
                     self._replica_metrics.counted(deployment, found.states, found.wanted)
             except Exception as error:  # noqa: BLE001 - a controller that restarts must not end streams
                 log.warning("controller_unavailable", error=f"{type(error).__name__}: {error}"[:500])

@@ -20,6 +20,7 @@ import httpx
 
 from serve_app.config import ConfigError
 from serve_app.gpus import count_gpus
+from serve_app.planning.capacity import sentences
 from serve_app.preflight import require
 from serve_app.serve_file import args_of, checked, draining, read_schema
 
@@ -169,6 +170,7 @@ class _Server:
         self._up = True
         self._wait_until_ready(started_s)
         self._tell(f"ready after {time.monotonic() - started_s:.1f} s: {self._url} (Socket.IO at /socket.io/)")
+        self._tell_capacity()
 
     def serve(self) -> None:
         """Wait for the signal to stop; roll out what the file says at each signal to read it again."""
@@ -240,6 +242,11 @@ class _Server:
             except httpx.HTTPError as error:
                 state = f"{type(error).__name__}: {error}"
             self._check_time(started_s, state)
+
+    def _tell_capacity(self) -> None:
+        with suppress(httpx.HTTPError, ValueError):
+            for line in sentences(httpx.get(f"{self._url}/ready", timeout=POLL_S * 4, trust_env=False).json()):
+                self._tell(line)
 
     def _check_time(self, started_s: float, state: str) -> None:
         if self._stop.is_set():

@@ -26,6 +26,7 @@ from serve_app.protocol import (
     ErrorCode,
     FragmentAck,
     FragmentData,
+    Machine,
     ServerEvent,
     StreamEnd,
     StreamInit,
@@ -65,6 +66,7 @@ class SocketServer:
         observer: metrics.
         opened: told every stream that opens, so that other ingress replicas let go of it.
         doors: who may connect; None: anybody.
+        machine: what it can do.
         ping_interval_s: between two pings.
         ping_timeout_s: for the pong.
         max_fragment_bytes: largest decoded fragment.
@@ -79,6 +81,7 @@ class SocketServer:
         opened: Opened = _nobody,
         *,
         doors: Doors | None = None,
+        machine: Callable[[], Machine] = Machine,
         ping_interval_s: float = 25,
         ping_timeout_s: float = 10,
         max_fragment_bytes: int = MAX_FRAGMENT_BYTES,
@@ -91,6 +94,7 @@ class SocketServer:
         self._streams = Streams(dub, observer)
         self._observer = observer
         self._doors = doors or Doors()
+        self._machine = machine
         self._disconnecting: set[asyncio.Future[None]] = set()
         self.draining = False
         self._sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
@@ -251,7 +255,9 @@ class SocketServer:
             pair=f"{settings.source_language}-{settings.target_language}",
             voice=settings.voice,
         )
-        capabilities = abilities.wire.model_copy(update={"max_fragment_bytes": self._max_fragment_bytes})
+        machine = self._machine()
+        own = {"live_streams": machine.live_streams, "measured": machine.measured}
+        capabilities = abilities.wire.model_copy(update={"max_fragment_bytes": self._max_fragment_bytes, **own})
         self._streams.perform(connection, session.open(capabilities))
 
     def _check_draining(self) -> None:

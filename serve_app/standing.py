@@ -30,6 +30,8 @@ class Census:
     states: dict[str, int]
     """Each of `starting`, `running` and `stopping`."""
     wanted: int
+    num_gpus: float = 0.0
+    """Of each replica."""
 
 
 def census(details: dict[str, Any], application: str) -> dict[str, Census]:
@@ -42,8 +44,17 @@ def census(details: dict[str, Any], application: str) -> dict[str, Census]:
         replicas = deployment.get("replicas") or []
         states = Counter(STATES.get(str(replica["state"]).rpartition(".")[2]) for replica in replicas)
         told = {state: states[state] for state in dict.fromkeys(STATES.values())}
-        found[name] = Census(told, int(deployment.get("target_num_replicas") or 0))
+        actor = (deployment.get("deployment_config") or {}).get("ray_actor_options") or {}
+        num_gpus = float(actor.get("num_gpus") or 0)
+        found[name] = Census(told, int(deployment.get("target_num_replicas") or 0), num_gpus)
     return found
+
+
+def count_nodes(details: dict[str, Any], application: str) -> int:
+    """Nodes that have a replica of the application, by the same details; at least one."""
+    deployments = (_deployments(details, application) or {}).values()
+    named = {replica.get("node_id") for deployment in deployments for replica in deployment.get("replicas") or []}
+    return max(1, len(named - {None}))
 
 
 def _deployments(details: dict[str, Any], application: str) -> dict[str, Any] | None:

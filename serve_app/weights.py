@@ -213,9 +213,9 @@ def _growth_told(cache: Path | None, tell: Tell) -> Iterator[None]:
         yield
         return
     done = threading.Event()
+    before = _size_bytes(cache)  # here: on a busy machine the thread may begin after the first bytes have come
 
     def watch() -> None:
-        before = _size_bytes(cache)
         while not done.wait(TELL_EVERY_S):
             tell(f"fetched {(_size_bytes(cache) - before) / MIB:.0f} MiB")
 

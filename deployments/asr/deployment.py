@@ -6,17 +6,23 @@ A plain class; Ray is put around it in `serve_app.app`.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments import measuring
 from deployments.asr.gather import Gatherer
 from deployments.audio import codec
 from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.contracts import (
+    ASR_RATE_HZ,
+    ITSELF,
     AsrCapabilities,
     AsrEngine,
     AudioFormat,
+    EncodedAudio,
+    Measured,
     Recognition,
     TranscribeRequest,
     Transcript,
@@ -35,6 +41,8 @@ DECODE_THREADS = 4
 """Fragments whose audio is decoded at once, of those that need no process for it."""
 _ANY_BUDGET_MS = 1000
 """The engine is called only when one of its threads is free."""
+_SENTENCE = Path(__file__).with_name("sentence.ogg")
+"""6 s of English, spoken by Kokoro."""
 
 
 class AsrUserConfig(BaseModel):
@@ -76,6 +84,7 @@ class Asr:
         concurrency: calls of the engine that may compute at once.
         decode_processes: children that decode containers; 0: this process does.
         log_level: of the replica's process.
+        measure: hear a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
 
@@ -85,6 +94,8 @@ class Asr:
         concurrency: int = 1,
         decode_processes: int = 0,
         log_level: str = "INFO",
+        *,
+        measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
@@ -104,6 +115,9 @@ class Asr:
         aside(engine.load)
         self._apply(AsrUserConfig())
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
+        self._measured: Measured | None = None
+        if measure:
+            aside(lambda: self._measure(concurrency))
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply a changed `user_config`, see AsrUserConfig; what it does not name goes back to its default.
@@ -198,12 +212,25 @@ class Asr:
             self._health.failed(errors[0])
         return [answer if isinstance(answer, StageError) else (answer, elapsed_ms) for answer in answers]
 
+    def _measure(self, slots: int) -> None:
+        languages = self._engine.languages or frozenset({"en"})
+        language = "en" if "en" in languages else min(languages)
+        audio = EncodedAudio(_SENTENCE.read_bytes(), AudioFormat("ogg", ASR_RATE_HZ, 1))
+        request = TranscribeRequest(ITSELF, audio, language, hints=(), budget_ms=_ANY_BUDGET_MS)
+
+        def hear() -> None:
+            [answer] = self._engine.transcribe([self._decode(request).utterance])
+            if isinstance(answer, StageError):
+                raise answer
+
+        self._measured = measuring.measured(Stage.ASR, hear, slots)
+
     def _ms_since(self, started_s: float) -> int:
         return round((self._clock() - started_s) * 1000)
 
     async def capabilities(self) -> AsrCapabilities:
         """What streams may ask for."""
-        return AsrCapabilities(self._engine.model, self._engine.languages)
+        return AsrCapabilities(self._engine.model, self._engine.languages, self._measured)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

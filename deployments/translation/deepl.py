@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
@@ -42,6 +42,8 @@ def _pair(text: str) -> str:
 
 class DeepLOptions(EngineOptions):
     """Options of DeepL."""
+
+    costs_money: ClassVar[bool] = True
 
     engine: Literal["deepl"]
     concurrency: int = Field(default=32, ge=1, le=256)

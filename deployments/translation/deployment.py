@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from deployments import contracts
-from deployments.contracts import TranslateRequest, TranslationCapabilities, TranslationEngine
+from deployments import contracts, measuring
+from deployments.contracts import ITSELF, Measured, TranslateRequest, TranslationCapabilities, TranslationEngine
 from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
@@ -14,6 +14,8 @@ from deployments.worker import WorkerThreads
 
 MAX_TEXT_BYTES = 128 * 1024
 """In UTF-8; what translation services take in one request. Speech of one fragment comes nowhere near it."""
+_OWN_BUDGET_MS = 5000
+"""For the sentence that it is measured with."""
 
 logger = get_logger(__name__)
 
@@ -31,6 +33,7 @@ class Translation:
         engine: not loaded yet. One that is Batching gets the texts of several streams at once.
         concurrency: texts that may be translated at once.
         log_level: of the replica's process.
+        measure: translate a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
 
@@ -39,6 +42,8 @@ class Translation:
         engine: TranslationEngine,
         concurrency: int = 1,
         log_level: str = "INFO",
+        *,
+        measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._engine = engine
@@ -51,6 +56,7 @@ class Translation:
         self._batching = engine if isinstance(engine, Batching) else None
         self._gatherer = Gatherer(self._run, self._batching.batch_limits) if self._batching is not None else None
         logger.info("translation_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
+        self._measured = self._measure(concurrency) if measure else None
 
     async def translate(self, request: TranslateRequest) -> contracts.Translation:
         """Translate one fragment's text. The result's text may be empty.
@@ -119,12 +125,25 @@ class Translation:
             elapsed_ms=elapsed_ms,
         )
 
+    def _measure(self, slots: int) -> Measured | None:
+        pairs = self._engine.pairs or {("en", "es")}
+        source, target = ("en", "es") if ("en", "es") in pairs else min(pairs)
+        text = measuring.sentence(source)
+        request = TranslateRequest(ITSELF, text, source, target, hints=(), context="", budget_ms=_OWN_BUDGET_MS)
+
+        def translate() -> None:
+            [answer] = self._engine.translate([request])
+            if isinstance(answer, StageError):
+                raise answer
+
+        return measuring.measured(Stage.TRANSLATION, translate, slots, sound_ms=measuring.SENTENCE_MS)
+
     def _ms_since(self, started_s: float) -> int:
         return _ms(self._clock() - started_s)
 
     async def capabilities(self) -> TranslationCapabilities:
         """What streams may ask for."""
-        return TranslationCapabilities(self._engine.model, self._engine.pairs)
+        return TranslationCapabilities(self._engine.model, self._engine.pairs, self._measured)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

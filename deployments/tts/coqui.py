@@ -87,7 +87,7 @@ class CoquiEngine:
         self.voice_models = frozenset({"coqui", options.model})
 
     def load(self, voices: Mapping[str, Voice]) -> None:
-        """Load the weights and let the first voice say a word, so that the first fragment finds everything warm.
+        """Load the weights.
 
         Raises:
             ImportError: coqui-tts isn't installed.
@@ -105,10 +105,6 @@ class CoquiEngine:
 
         model = CoquiModel(files, device, self._options.seed)
         self._use(model, voices)
-        for voice in list(voices.values())[:1]:
-            language = self._languages[voice.language]
-            if model.sounds("ok", language):
-                model.speak("ok", voice.speaker or None, language, 1.0)
 
     def speak(self, line: Line) -> Spoken:
         """Speak a text of any length once, at the rate that should land near the target.

@@ -10,13 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from deployments import measuring
 from deployments.audio import codec, pcm, timing
 from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
+    ITSELF,
     AudioFormat,
+    EncodedAudio,
     FillRequest,
     Line,
+    Measured,
     Speech,
     Spoken,
     SynthesizeRequest,
@@ -35,6 +39,10 @@ VARIANCE_HIGH = "duration_variance_high"
 """The warning that goes with a partial result."""
 FILL_MODEL = "none"
 """The model of what nobody spoke."""
+_WIRE = AudioFormat("m4a", 48_000, 2)
+"""What workers ask for as a rule."""
+_OWN_BUDGET_MS = 60_000
+"""For the sentence that it is measured with."""
 
 logger = get_logger(__name__)
 
@@ -50,6 +58,7 @@ class Tts:
             no container behind one that is.
         decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
+        measure: say a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
 
@@ -61,6 +70,8 @@ class Tts:
         concurrency: int = 1,
         decode_processes: int = 0,
         log_level: str = "INFO",
+        *,
+        measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
@@ -78,6 +89,9 @@ class Tts:
             self._decoders.start()
         self._health = Health()
         logger.info("tts_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
+        self._measured: Measured | None = None
+        if measure:
+            aside(lambda: self._measure(concurrency))
 
     async def capabilities(self) -> TtsCapabilities:
         """What streams may ask for."""
@@ -86,7 +100,23 @@ class Tts:
             voices={name: voice.language for name, voice in self._voices.items()},
             default_voices=dict(self._defaults),
             wants_original=self._engine.wants_original,
+            measured=self._measured,
         )
+
+    def _measure(self, slots: int) -> None:
+        """Say a sentence as a fragment's, by the first voice, with fitting and encoding."""
+        name = next(iter(self._defaults.values()), None) or next(iter(self._voices), None)
+        if name is None:
+            return
+        rate_hz, n_bytes = 16_000, measuring.SENTENCE_MS * 16 * 2
+        original = EncodedAudio(bytes(n_bytes), AudioFormat("pcm_s16le", rate_hz, 1))
+        text = measuring.sentence(self._voices[name].language)
+        request = SynthesizeRequest(ITSELF, text, name, measuring.SENTENCE_MS, _WIRE, _OWN_BUDGET_MS, original=original)
+
+        def say() -> None:
+            self._dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
+
+        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=measuring.SENTENCE_MS)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

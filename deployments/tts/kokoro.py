@@ -57,7 +57,7 @@ class KokoroOptions(EngineOptions):
     """CPU threads of one synthesis."""
     rewrite: bool = True
     """Sum the model's quantized convolutions as products of matrices: the same speech for less than two thirds of the
-    CPU time. On a CPU that can't sum those exactly (x86 without VNNI), the model runs as it is."""
+    CPU time, or five sixths of it on a CPU without VNNI."""
     min_rate: float = Field(default=0.8, ge=0.5, le=1.0)
     """The slowest speech that is asked for; a text that is still too short is padded."""
     max_rate: float = Field(default=1.2, ge=1.0, le=2.0)
@@ -90,7 +90,7 @@ class KokoroEngine:
         self._paces: dict[str, Pace] = {}
 
     def load(self, voices: Mapping[str, Voice]) -> None:
-        """Load weights and voice styles, and speak a word, so that the first fragment finds everything warm.
+        """Load weights and voice styles.
 
         Raises:
             ValueError: a voice has a speaker or a language that this model lacks.
@@ -112,8 +112,6 @@ class KokoroEngine:
             self._styles[voice.name] = np.asarray(kokoro.get_voice_style(voice.speaker), dtype=np.float32)
             self._paces[voice.name] = Pace()
         self._kokoro = kokoro
-        for voice in list(voices.values())[:1]:
-            self._synthesize("ok.", voice, 1.0)
 
     def speak(self, line: Line) -> Spoken:
         """Speak a text of any length in one synthesis, at the rate that should land near the target.
@@ -193,11 +191,9 @@ def _rewritten_kokoro(model_path: Path, voices_path: Path, threads: int) -> "Kok
 
     from deployments.tts import kokoro_graph  # noqa: PLC0415 - it imports onnx and onnxruntime
 
-    if not kokoro_graph.products_are_exact():
-        logger.info("kokoro_not_rewritten", reason="this CPU doesn't sum products of bytes exactly")
-        return None
+    narrow = not kokoro_graph.products_are_exact()
     model = onnx.load(model_path)
-    count = kokoro_graph.rewrite(model)
+    count = kokoro_graph.rewrite(model, narrow=narrow)
     if count == 0:
         logger.info("kokoro_not_rewritten", reason="the model has no convolutions of bytes")
         return None
@@ -210,7 +206,7 @@ def _rewritten_kokoro(model_path: Path, voices_path: Path, threads: int) -> "Kok
     except OSError as error:
         logger.warning("kokoro_not_rewritten", reason=f"no temporary file can be written: {error}")
         return None
-    logger.info("kokoro_rewritten", convolutions=count)
+    logger.info("kokoro_rewritten", convolutions=count, narrow=narrow)
     return rewritten
 
 

@@ -2,8 +2,9 @@
 
 It owns the patterns that exporter and quantizer make, and knows no engine. ONNX Runtime sums a quantized convolution
 with unsigned weights, for which its kernels are slow. The same sum with signed weights, as a product of matrices, runs
-on the byte instructions of today's CPUs (VNNI), on weights that are packed once. The normalizations between them,
-exported as eight operators that each go through all samples, become the one that they are.
+on the byte instructions of today's CPUs, on weights that are packed once. Those without VNNI add such products in
+pairs of 16 bits, which whole bytes overflow, so there the weights are held to seven bits. The normalizations between
+them, exported as eight operators that each go through all samples, become the one that they are.
 """
 
 from collections import defaultdict
@@ -18,17 +19,25 @@ _FEW_CHANNELS = 8
 """A convolution to fewer isn't worth its rewriting."""
 _SIGN = 128
 """From an unsigned byte to the signed one that stands for it."""
+_NARROW = 64
+"""The largest weight of which two products with an unsigned byte fit into 16 bits: 2 · 255 · 64 < 2¹⁵."""
 
 
-def rewrite(model: ModelProto) -> int:
+def rewrite(model: ModelProto, *, narrow: bool = False) -> int:
     """Rewrite the quantized convolutions and what normalizes beside them, in the model itself.
+
+    Args:
+        model: is changed.
+        narrow: hold the weights to seven bits, for CPUs on which products are not exact. Most channels have no larger
+            ones; those of the others are rounded to coarser steps.
 
     Returns:
         How many convolutions there were. Those that don't have the quantizer's form are left as they are, and a model
         without any is not touched.
     """
     graph = _Graph(model)
-    count = sum(_rewrite_convolution(graph, node) for node in model.graph.node if node.op_type == "ConvInteger")
+    convolutions = [node for node in model.graph.node if node.op_type == "ConvInteger"]
+    count = sum(_rewrite_convolution(graph, node, narrow=narrow) for node in convolutions)
     if count:
         for node in model.graph.node:
             if node.op_type == "Div":
@@ -38,7 +47,7 @@ def rewrite(model: ModelProto) -> int:
 
 
 def products_are_exact() -> bool:
-    """Whether products of unsigned and signed bytes are summed exactly here: x86 without VNNI saturates pairs of them.
+    """Whether all products of unsigned and signed bytes are summed exactly: x86 without VNNI saturates pairs of them.
 
     https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html says when and why.
     """
@@ -119,7 +128,7 @@ class _Graph:
         return f"rewritten_{self._n_added}"
 
 
-def _rewrite_convolution(graph: _Graph, node: NodeProto) -> bool:
+def _rewrite_convolution(graph: _Graph, node: NodeProto, *, narrow: bool) -> bool:
     """The convolution, its bias and its way back to floats, as one product of matrices."""
     values, weight_name, zero, weight_zero_name = node.input
     weights, weight_zero = graph.constant(weight_name), graph.constant(weight_zero_name)
@@ -138,8 +147,14 @@ def _rewrite_convolution(graph: _Graph, node: NodeProto) -> bool:
         return False
     scale, weight_scale = scales.input
     n_out, n_in, n_taps = weights.shape
-    signed = (weights.astype(np.int16) - _SIGN).astype(np.int8).transpose(2, 1, 0).reshape(n_taps * n_in, n_out)
-    signed_zero = np.asarray(weight_zero.astype(np.int16) - _SIGN).astype(np.int8).reshape(())
+    by_channel = weights.astype(np.int16).transpose(2, 1, 0).reshape(n_taps * n_in, n_out)
+    if narrow:
+        signed, steps = _narrowed(by_channel - int(weight_zero.item()))
+        weight_scale = graph.add("Mul", weight_scale, graph.add_constant(steps))
+        signed_zero = np.int8(0)
+    else:
+        signed = (by_channel - _SIGN).astype(np.int8)
+        signed_zero = np.int8(int(weight_zero.item()) - _SIGN)
     by_time = graph.add("Transpose", graph.add("Squeeze", values, graph.add_constant([0])), perm=[1, 0])
     windows = _windows(graph, by_time, zero, n_taps, n_in, about)
     matrix, matrix_zero = graph.add_constant(signed), graph.add_constant(signed_zero)
@@ -148,6 +163,12 @@ def _rewrite_convolution(graph: _Graph, node: NodeProto) -> bool:
     graph.add("Unsqueeze", graph.add("Transpose", product, perm=[1, 0]), graph.add_constant([0]))
     graph.put_in_place_of(scaled)
     return True
+
+
+def _narrowed(weights: NDArray[np.int16]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights about zero (n_rows, n_out) in steps of which the largest has few enough, and each channel's step."""
+    steps = np.maximum(np.abs(weights).max(axis=0) / _NARROW, 1.0).astype(np.float32)
+    return np.rint(weights / steps).astype(np.int8), steps
 
 
 def _windows(graph: _Graph, by_time: str, zero: str, n_taps: int, n_in: int, about: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ class XttsEngine:
         self._options = options
 
     def load(self, voices: Mapping[str, Voice]) -> None:
-        """Load the weights, compute every voice's latents and speak once, so that no fragment waits for any of it.
+        """Load the weights and compute every voice's latents, so that no fragment waits for any of it.
 
         Raises:
             ValueError: a voice can't be made, no CUDA device is there for `cuda`, or a licence must be accepted.
@@ -114,9 +114,6 @@ class XttsEngine:
         if device == "cuda" and self._options.half:
             model.halve()
         self._use(model, latents)
-        for voice in list(voices.values())[:1]:
-            warm = self._sentences("uno dos tres.", voice)
-            model.vocode(model.generate(warm)[0][:, :8], latents[voice.name], 1.0)
 
     def speak(self, line: Line) -> Spoken:
         """Speak a text of any length. Its natural duration is known before the vocoder runs, which lands on the target.

@@ -112,6 +112,19 @@ def streams_a_replica(work: Work, load: Load) -> float:
     return min(by_time, work.most_streams)
 
 
+def carried(deployments: Sequence[tuple[Work, int]], cores: float, load: Load) -> float:
+    """Live streams that deployments carry: as many as the narrowest, and as the cores compute for all together.
+
+    Args:
+        deployments: each with how many replicas of it run.
+        cores: that all of them share.
+        load: length of a fragment and utilisation count.
+    """
+    by_time = min(streams_a_replica(work, load) * running for work, running in deployments)
+    cpu_ms = sum(work.cpu_ms for work, _running in deployments)
+    return min(by_time, load.utilisation * load.fragment_s * 1000 * cores / cpu_ms) if cpu_ms else by_time
+
+
 def replicas(streams: int, carried: float) -> int:
     """Enough for the streams, and never none: a service without streams still waits for the first one."""
     return max(1, _up(streams / carried))

@@ -1,7 +1,7 @@
 """From a Serve configuration to what a plan is made of. It knows the engines' options and the figures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.asr import AsrOptions
@@ -27,6 +27,7 @@ from serve_app.planning.figures import (
     real_time_factor,
 )
 from serve_app.planning.plan import Work
+from serve_app.protocol import MeasuredTimes
 
 _SERVES_OWN = 5
 """Of `max_ongoing_requests`, where the file has none."""
@@ -44,6 +45,26 @@ class Given:
     asr_ms: float | None = None
     translation_ms: float | None = None
     tts_ms: float | None = None
+    server: str = ""
+    """Where `told` comes from."""
+    told: MeasuredTimes = field(default_factory=MeasuredTimes)
+    """What the stages of a running server measured at their start; it counts where nothing else is given."""
+
+    def ms(self, stage: str, fragment_s: float) -> Figure | None:
+        """Of one call of a stage: asr, translation or tts."""
+        typed: float | None = {"asr": self.asr_ms, "translation": self.translation_ms, "tts": self.tts_ms}[stage]
+        if typed is not None:
+            return Figure(typed, How.GIVEN, f"--{stage}-ms")
+        return self._measured(f"{stage}_ms", fragment_s)
+
+    def cpu_ms(self, stage: str, fragment_s: float) -> Figure | None:
+        """CPU time of one call of a stage, all threads together."""
+        return self._measured(f"{stage}_cpu_ms", fragment_s)
+
+    def _measured(self, field: str, fragment_s: float) -> Figure | None:
+        value: float | None = self.told.model_dump()[field]
+        source = f"a sentence that the model said at its start, {self.server}/ready"
+        return None if value is None else Figure(value * fragment_s / MEASURED_FRAGMENT_S, How.MEASURED, source)
 
 
 def card_named(name: str, memory_gib: float | None) -> Card | None:
@@ -74,12 +95,8 @@ def works_of(
     deployments = {d["name"]: d for d in application.get("deployments") or [] if "name" in d}
     missing: list[str] = []
     works = [_ingress(deployments.get("Ingress", {}))]
-    for name, options, measured_ms in (
-        ("Asr", config.asr, given.asr_ms),
-        ("Translation", config.translation, given.translation_ms),
-        ("Tts", config.tts, given.tts_ms),
-    ):
-        reader = _Reader(name, options, card, fragment_s, measured_ms)
+    for name, options in (("Asr", config.asr), ("Translation", config.translation), ("Tts", config.tts)):
+        reader = _Reader(name, options, card, fragment_s, given)
         work = reader.work(deployments.get(name, {}))
         if isinstance(work, Work):
             works.append(work)
@@ -134,7 +151,7 @@ class _Reader:
     options: AsrOptions | TranslationOptions | TtsOptions
     card: Card | None
     fragment_s: float
-    measured_ms: float | None
+    given: Given
 
     def work(self, deployment: Mapping[str, Any]) -> Work | str:
         """The stage as work, or what is missing."""
@@ -145,15 +162,13 @@ class _Reader:
         ms = self._ms(on_gpu=on_gpu)
         if isinstance(ms, str):
             return ms
-        computed = cpu_ms(self._engine, self._model)
-        cpu_share = self.fragment_s / MEASURED_FRAGMENT_S
         return Work(
             self.name,
             ms,
             self._memory_mib(on_gpu=on_gpu),
             num_cpus=_resource(deployment, "num_cpus", 1.0),
             num_gpus=num_gpus,
-            cpu_ms=0.0 if on_gpu or computed is None else computed.value * cpu_share,
+            cpu_ms=0.0 if on_gpu else self._cpu_ms(),
             side_by_side=self._side_by_side(on_gpu=on_gpu),
             gpu_memory_gib=gpu_memory_gib(self._engine, self._model) if on_gpu else None,
             gpu_memory_fraction=self._gpu_memory_fraction if on_gpu else None,
@@ -166,8 +181,9 @@ class _Reader:
         return 1 if on_gpu or isinstance(self.options, XttsOptions) else self.options.concurrency
 
     def _ms(self, *, on_gpu: bool) -> Figure | str:
-        if self.measured_ms is not None:
-            return Figure(self.measured_ms, How.GIVEN, f"--{self.name.lower()}-ms")
+        given = self.given.ms(self.name.lower(), self.fragment_s)
+        if given is not None:
+            return given
         if isinstance(self.options, DeepLOptions):
             return Figure(
                 self.options.timeout_ms, How.CONFIGURED, "the longest that one attempt may take; DeepL tells no figure"
@@ -178,6 +194,13 @@ class _Reader:
         where = self.card.name if on_gpu and self.card else CPU
         what = f"{self._engine} {self._model}".strip()
         return f"no figure for {what} on {where}{self._known(on_gpu=on_gpu)}"
+
+    def _cpu_ms(self) -> float:
+        given = self.given.cpu_ms(self.name.lower(), self.fragment_s)
+        if given is not None:
+            return given.value
+        computed = cpu_ms(self._engine, self._model)
+        return 0.0 if computed is None else computed.value * self.fragment_s / MEASURED_FRAGMENT_S
 
     def _on_card(self) -> Figure | None:
         factor = real_time_factor(self._engine, self._model, self.card.name) if self.card else None

@@ -25,6 +25,26 @@ class ServerEvent(WireModel):
         return payload
 
 
+class MeasuredTimes(WireModel):
+    """What each stage took at its start for a fragment of 6 s, in ms; null: it did not measure itself."""
+
+    asr_ms: float | None = None
+    """Of one call, like `translation_ms` and `tts_ms`; CPU time is that of all cores together."""
+    asr_cpu_ms: float | None = None
+    translation_ms: float | None = None
+    translation_cpu_ms: float | None = None
+    tts_ms: float | None = None
+    tts_cpu_ms: float | None = None
+
+
+class Machine(WireModel):
+    """What the server's machine can do."""
+
+    live_streams: float | None = None
+    """How many streams that send in real time it carries, by `measured`; null: not known."""
+    measured: MeasuredTimes = MeasuredTimes()
+
+
 class Capabilities(WireModel):
     """What this server can do."""
 
@@ -36,6 +56,9 @@ class Capabilities(WireModel):
     asr_model: str = ""
     translation_model: str = ""
     tts_model: str = ""
+    live_streams: float | None = None
+    """How many streams that send in real time the server carries, by `measured`; null: not known."""
+    measured: MeasuredTimes = MeasuredTimes()
 
 
 class StreamReady(ServerEvent):

@@ -207,10 +207,17 @@ def log_spectrum(samples, n=1024):
 
 
 @needs_kokoro
-def test_rewriting_kokoro_leaves_its_speech_as_it_is(loaded):
+@pytest.mark.parametrize("narrow", [False, True], ids=["as here", "as without VNNI"])
+def test_rewriting_kokoro_leaves_its_speech_as_it_is(loaded, monkeypatch, narrow):
     """Of the same length, loudness and spectrum."""
     engine, voices, _ = loaded("kokoro")
     voice = voices["spanish_female_1"]
+    if narrow:
+        from deployments.tts import kokoro_graph
+
+        monkeypatch.setattr(kokoro_graph, "products_are_exact", lambda: False)
+        engine = build("kokoro")
+        engine.load({voice.name: voice})
     packaged = build("kokoro", rewrite=False)
     packaged.load({voice.name: voice})
     phonemes = packaged._phonemes(TEXTS["es"], voice)

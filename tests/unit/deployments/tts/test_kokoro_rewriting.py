@@ -21,8 +21,7 @@ def loaded_from(monkeypatch):
 @pytest.fixture
 def quantized(tmp_path, monkeypatch):
     """A model with a convolution to rewrite, for the stand-in that rewrites."""
-    monkeypatch.setattr(kokoro_graph, "products_are_exact", lambda: True)
-    monkeypatch.setattr(kokoro_graph, "rewrite", lambda model: 1)
+    monkeypatch.setattr(kokoro_graph, "rewrite", lambda model, narrow: 1)
     path = tmp_path / "int8.onnx"
     onnx.save(onnx.ModelProto(ir_version=9), path)
     return path
@@ -36,13 +35,17 @@ def test_a_rewritten_model_is_loaded_from_a_file_that_is_gone_afterwards(quantiz
     assert quantized.exists()
 
 
-def test_where_products_are_not_exact_the_model_runs_as_it_is(quantized, loaded_from, monkeypatch):
-    monkeypatch.setattr(kokoro_graph, "products_are_exact", lambda: False)
-    assert loaded_from(quantized) is None
+@pytest.mark.parametrize("exact", [True, False])
+def test_weights_are_narrowed_only_where_products_are_not_exact(quantized, loaded_from, monkeypatch, exact):
+    narrowed = []
+    monkeypatch.setattr(kokoro_graph, "products_are_exact", lambda: exact)
+    monkeypatch.setattr(kokoro_graph, "rewrite", lambda model, narrow: narrowed.append(narrow) or 1)
+    loaded_from(quantized)
+    assert narrowed == [not exact]
 
 
 def test_a_model_with_nothing_to_rewrite_runs_as_it_is(quantized, loaded_from, monkeypatch):
-    monkeypatch.setattr(kokoro_graph, "rewrite", lambda model: 0)
+    monkeypatch.setattr(kokoro_graph, "rewrite", lambda model, narrow: 0)
     assert loaded_from(quantized) is None
 
 
