@@ -4,7 +4,8 @@ import math
 import threading
 from dataclasses import dataclass
 
-from deployments.forecast import Expectation, Lane
+from deployments.errors import QueueFull, Stage
+from deployments.forecast import EXPECTED_MS, Expectation, Lane
 
 
 @dataclass(eq=False, slots=True)
@@ -76,3 +77,13 @@ class CallTimes:
         call.needed_s = starts_in_s + self._takes.at_worst(size)
         worth_a_try = self._computing == 0 and self._takes.worth_a_try_in_s(now) == 0
         call.refused = call.needed_s > call.left_s and not worth_a_try
+
+
+def too_late(stage: Stage, expected_s: float, needed_s: float, left_s: float) -> QueueFull:
+    """What refuses a call that would take so long, with waits so much, and has so much left."""
+    needed_ms, left_ms = round(needed_s * 1000), round(left_s * 1000)
+    return QueueFull(
+        stage,
+        f"about {needed_ms} ms are needed from here and {left_ms} ms are left; nothing was started",
+        {EXPECTED_MS: round(expected_s * 1000), "recommended_delay_ms": max(1, needed_ms - left_ms)},
+    )

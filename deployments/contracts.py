@@ -7,7 +7,7 @@ inside a replica it is float32 in [-1, 1].
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ Samples: TypeAlias = NDArray[np.float32]
 
 ASR_RATE_HZ = 16_000
 """The rate that every ASR engine hears."""
+FASTER_VOICE: Final = "faster_voice"
+"""The warning of a dub that the faster voice spoke, since the first one would have been late."""
 FRAGMENT_MS = 6000
 """How long the fragments of a live stream are, as a rule."""
 
@@ -278,6 +280,10 @@ class SynthesizeRequest:
     """What the fragment before left over."""
     may_carry: bool = False
     """Whether the next fragment can still open with what is left over of this one."""
+    faster_voice: str = ""
+    """A key of voices.json that the faster engine speaks where `voice` would be late; empty: nothing does."""
+    hasten: bool = False
+    """Whether the faster voice is to speak from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +395,8 @@ class AsrCapabilities:
 
     model: str
     languages: frozenset[str] | None
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself."""
 
@@ -399,6 +407,8 @@ class TranslationCapabilities:
 
     model: str
     pairs: frozenset[tuple[str, str]] | None
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself, as where each text costs money."""
 
@@ -413,5 +423,9 @@ class TtsCapabilities:
     default_voices: Mapping[str, str] = field(default_factory=dict)
     """Base language (or `*`) to the voice that `default` means."""
     wants_original: bool = False
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself."""
+    faster_voices: Mapping[str, str] = field(default_factory=dict)
+    """Base language (or `*`) to the voice of the faster engine; empty: there is none."""

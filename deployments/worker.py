@@ -13,9 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
-from deployments.call_times import Call, CallTimes
-from deployments.errors import DeadlineExceeded, ModelFailed, QueueFull, Stage, StageError
-from deployments.forecast import EXPECTED_MS
+from deployments.call_times import CallTimes, too_late
+from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError
 from deployments.logs import get_logger
 from deployments.running import WEDGED_AFTER_S, RunningCalls
 from deployments.workload import Workload
@@ -82,13 +81,13 @@ class WorkerThreads:
         start_by = self._clock() + budget_ms / 1000
         call = self._times.come(size, start_by, self._clock())
         if call.refused:
-            raise self._too_late(call)
+            raise too_late(self._stage, call.expected_s, call.needed_s, call.left_s)
 
         def guarded() -> T:
             if self._clock() >= start_by:
                 raise DeadlineExceeded(self._stage, "the fragment's time ran out while it waited for a free slot")
             if not self._times.may_start(call, self._clock()):
-                raise self._too_late(call)
+                raise too_late(self._stage, call.expected_s, call.needed_s, call.left_s)
             try:
                 with self.workload.one(n_fragments), self._running.one() as n_computing:
                     log.debug("computing", n_computing=n_computing)
@@ -102,12 +101,6 @@ class WorkerThreads:
         computing = self._pool.submit(copy_context().run, guarded)
         computing.add_done_callback(lambda done: self._times.over(call, self._clock(), well=_went_well(done)))
         return await asyncio.wrap_future(computing)
-
-    def _too_late(self, call: Call) -> QueueFull:
-        needed_ms, left_ms = round(call.needed_s * 1000), round(call.left_s * 1000)
-        message = f"the {self._stage} stage needs about {needed_ms} ms and {left_ms} ms are left; nothing was started"
-        details = {EXPECTED_MS: round(call.expected_s * 1000), "recommended_delay_ms": max(1, needed_ms - left_ms)}
-        return QueueFull(self._stage, message, details)
 
     def check(self) -> None:
         """Raise RuntimeError when a call hangs. For Serve's `check_health`."""

@@ -56,12 +56,19 @@ class TtsReplica(Tts):
     """Tts as Serve builds it: makes its engine, watches its GPUs."""
 
     def __init__(self, options: TtsOptions, **settings: Any) -> None:
-        super().__init__(options.build(), concurrency=options.concurrency, **settings)
+        faster = options.faster
+        super().__init__(
+            options.build(),
+            concurrency=options.concurrency,
+            faster=faster.build() if faster else None,
+            faster_concurrency=faster.concurrency if faster else 1,
+            **settings,
+        )
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Ray Serve: what `autoscaling` decides by."""
-        return self._speaking.workload.read()
+        return self._first.threads.workload.read()
 
 
 class Refused(ConfigError, RayServeException):

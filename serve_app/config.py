@@ -15,13 +15,14 @@ from pydantic_core import ErrorDetails
 
 from deployments.asr import AsrOptions, AsrUserConfig
 from deployments.audio.timing import MAX_CARRY_MS, FitLimits
+from deployments.contracts import FASTER_VOICE
 from deployments.translation import TranslationOptions
 from deployments.tts import TtsOptions
 from deployments.tts.voices import VoiceBook
 from serve_app.doors import AuthOptions, DoorsOptions, LimitsConfig
 from serve_app.hosting import SocketLimits
 from serve_app.protocol import MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES
-from serve_app.stream.values import StreamLimits
+from serve_app.stream.values import Rung, StreamLimits
 
 ENV_PREFIX = "LIVEDUB_"
 ENV_SEPARATOR = "__"
@@ -112,6 +113,9 @@ class StreamsConfig(_Section):
     kept_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Audio kept for resends; less while the client has much to read."""
     close_delay_ms: int = Field(default=5000, ge=0, le=60_000)
+    degrade: tuple[Rung, ...] = (FASTER_VOICE,)
+    """What a fragment gets, in this order, that would be late otherwise: the voice of `tts.faster`; the original, or
+    silence, as a partial result. Empty: it fails."""
 
     def limits(self) -> StreamLimits:
         """As sessions take them."""

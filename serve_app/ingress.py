@@ -203,6 +203,7 @@ class Ingress:
             carry=submit.carry,
             running=running,
             clock=asyncio.get_running_loop().time,
+            degrade=self._limits.degrade,
         )
         return await pipeline.dub(job, self._shared)
 
@@ -263,11 +264,18 @@ class Ingress:
             await asyncio.gather(*(self._ask(name) for name in MODELS))
             await asyncio.sleep(WATCH_PERIOD_S if self._known.is_set() else WATCH_PERIOD_STARTING_S)
 
+    def _foretell(self, name: str) -> None:
+        """Let forecasts know how much the stage computes at once."""
+        stage = Stage(name.lower())
+        at_once = self._capabilities[name].at_once * max(1, self._fleets.get(name, Fleet()).running)
+        self._sockets.admission.serves(stage, at_once or self._shared.room(stage))
+
     async def _ask(self, name: str) -> None:
         try:
             self._capabilities[name] = await self._stages.abilities(name, self._config.stage_timeout_s)
             self._states[name] = "ready"
             self._metrics.model(Stage(name.lower()), self._capabilities[name].model)
+            self._foretell(name)
         except TimeoutError:
             self._states[name] = "does not answer"
         except Exception as error:  # noqa: BLE001 - whatever Ray raises while replicas come and go

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from deployments.contracts import (
+    FASTER_VOICE,
+    EncodedAudio,
     FillRequest,
     FragmentRef,
     Speech,
@@ -23,7 +25,19 @@ from deployments.contracts import (
 from deployments.errors import DeadlineExceeded, Stage, StageError
 from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
-from serve_app.stream.values import FallbackMode, Fragment, Outcome, Running, StreamSettings
+from serve_app.stream.values import (
+    ORIGINAL_AUDIO,
+    SILENCE,
+    FallbackMode,
+    Fragment,
+    Outcome,
+    Rung,
+    Running,
+    StreamSettings,
+)
+
+LAST_RESORT_NEEDS_S = 0.5
+"""What is kept of a fragment's time for the original or for silence, where a stream is to have it then."""
 
 
 class Stages(Protocol):
@@ -59,104 +73,171 @@ class Job:
     """What the stream's dubs hand on."""
     running: Running
     clock: Callable[[], float]
+    degrade: tuple[Rung, ...] = ()
+    """What a fragment gets that would be late otherwise."""
+
+    @property
+    def last_resort(self) -> FallbackMode | None:
+        """What is sent where no voice can speak in time; None: the failure is."""
+        return next((rung for rung in self.degrade if rung != "faster_voice"), None)
+
+    @property
+    def faster_voice(self) -> str:
+        """The voice that may speak where the first would be late; empty: none."""
+        return self.settings.faster_voice if FASTER_VOICE in self.degrade else ""
 
 
 async def dub(job: Job, stages: Stages) -> Outcome:
     """Take a fragment from audio to dubbed audio.
 
-    A stage's failure ends the way and stands in the outcome, beside what was done before it.
+    A stage's failure ends the way and stands in the outcome, beside what was done before it; unless the stream is to
+    have the original, or silence, in place of what would be late.
     """
-    outcome = Outcome()
+    way = _Way(job, stages)
+    if job.last_resort is None:
+        return await way.go()
     try:
-        transcript = await _transcribe(job, stages)
-        outcome = replace(outcome, transcript=transcript)
-        job.said.note(job.fragment.sequence_number, transcript.recognition.text)
-        if not transcript.recognition.text:
-            return replace(outcome, speech=await _fill(job, transcript, stages))
-        translation = await _translate(job, transcript, stages)
-        outcome = replace(outcome, translation=translation)
-        if not translation.text.strip():
-            return replace(outcome, speech=await _fill(job, transcript, stages))
-        return replace(outcome, speech=await _synthesize(job, transcript, translation, stages))
-    except StageError as failure:
-        return replace(outcome, failure=failure)
+        async with asyncio.timeout(max(0.0, job.deadline - job.clock() - LAST_RESORT_NEEDS_S)):
+            outcome = await way.go()
+    except TimeoutError:
+        late = DeadlineExceeded(
+            way.stage, f"the {way.stage} stage was running when the fragment's time was nearly over"
+        )
+        outcome = replace(way.so_far, failure=late)
+    if outcome.failure is None or not outcome.failure.retryable:
+        return outcome
+    return await way.resort(outcome, job.last_resort)
 
 
-async def _transcribe(job: Job, stages: Stages) -> Transcript:
-    request = TranscribeRequest(
-        ref=_ref(job),
-        audio=job.fragment.audio,
-        language=job.settings.source_language,
-        hints=job.settings.hints,
-        budget_ms=_enter(job, Stage.ASR, Outcome()),
-    )
-    return await stages.transcribe(request)
+class _Way:
+    """One fragment's way through the stages, and how far it has come."""
 
+    def __init__(self, job: Job, stages: Stages) -> None:
+        self._job = job
+        self._stages = stages
+        self.so_far = Outcome()
+        self.stage = Stage.ASR
 
-async def _translate(job: Job, transcript: Transcript, stages: Stages) -> Translation:
-    request = TranslateRequest(
-        ref=_ref(job),
-        text=transcript.recognition.text,
-        source_language=job.settings.source_language,
-        target_language=job.settings.target_language,
-        hints=job.settings.hints,
-        context=job.said.before(job.fragment.sequence_number),
-        budget_ms=_enter(job, Stage.TRANSLATION, Outcome(transcript)),
-    )
-    return await stages.translate(request)
+    async def go(self) -> Outcome:
+        """Up to the speech, or to the failure of a stage."""
+        job = self._job
+        try:
+            transcript = await self._transcribe()
+            self.so_far = Outcome(transcript)
+            job.said.note(job.fragment.sequence_number, transcript.recognition.text)
+            if not transcript.recognition.text:
+                return replace(self.so_far, speech=await self._fill(transcript))
+            translation = await self._translate(transcript)
+            self.so_far = replace(self.so_far, translation=translation)
+            if not translation.text.strip():
+                return replace(self.so_far, speech=await self._fill(transcript))
+            return replace(self.so_far, speech=await self._synthesize(transcript, translation))
+        except StageError as failure:
+            return replace(self.so_far, failure=failure)
 
+    async def resort(self, outcome: Outcome, rung: FallbackMode) -> Outcome:
+        """The same outcome with the original or silence as a partial result; unchanged where even that fails."""
+        fragment, transcript = self._job.fragment, outcome.transcript
+        try:
+            request = self._fill_request(
+                transcript.duration_ms if transcript else fragment.declared_duration_ms,
+                fragment.audio if rung == "original" else None,
+            )
+            speech = await self._stages.fill(request)
+        except StageError:
+            return outcome
+        warning = ORIGINAL_AUDIO if rung == "original" else SILENCE
+        return replace(outcome, failure=None, speech=replace(speech, partial=True, warnings=(warning,)))
 
-async def _synthesize(job: Job, transcript: Transcript, translation: Translation, stages: Stages) -> Speech:
-    await _dub_before(job, Outcome(transcript, translation))
-    number = job.fragment.sequence_number
-    request = SynthesizeRequest(
-        ref=_ref(job),
-        text=translation.text,
-        voice=job.settings.voice,
-        target_duration_ms=transcript.duration_ms,
-        output=job.settings.output,
-        budget_ms=_enter(job, Stage.TTS, Outcome(transcript, translation)),
-        speech=transcript.recognition.speech,
-        original=job.fragment.audio if job.wants_original else None,
-        carried=job.carry.before(number),
-        may_carry=job.carry.begin(number),
-    )
-    return await stages.synthesize(request)
+    async def _transcribe(self) -> Transcript:
+        self._enter(Stage.ASR)
+        job = self._job
+        request = TranscribeRequest(
+            ref=self._ref(),
+            audio=job.fragment.audio,
+            language=job.settings.source_language,
+            hints=job.settings.hints,
+            budget_ms=self._left_ms(),
+        )
+        return await self._stages.transcribe(request)
 
+    async def _translate(self, transcript: Transcript) -> Translation:
+        self._enter(Stage.TRANSLATION)
+        job = self._job
+        request = TranslateRequest(
+            ref=self._ref(),
+            text=transcript.recognition.text,
+            source_language=job.settings.source_language,
+            target_language=job.settings.target_language,
+            hints=job.settings.hints,
+            context=job.said.before(job.fragment.sequence_number),
+            budget_ms=self._left_ms(),
+        )
+        return await self._stages.translate(request)
 
-async def _fill(job: Job, transcript: Transcript, stages: Stages) -> Speech:
-    await _dub_before(job, Outcome(transcript))
-    request = FillRequest(
-        ref=_ref(job),
-        target_duration_ms=transcript.duration_ms,
-        output=job.settings.output,
-        budget_ms=_enter(job, Stage.TTS, Outcome(transcript)),
-        original=job.fragment.audio if job.fallback_mode == "original" else None,
-        carried=job.carry.before(job.fragment.sequence_number),
-    )
-    return await stages.fill(request)
+    async def _synthesize(self, transcript: Transcript, translation: Translation) -> Speech:
+        hasten = self._enter(Stage.TTS)
+        await self._dub_before()
+        job, number = self._job, self._job.fragment.sequence_number
+        request = SynthesizeRequest(
+            ref=self._ref(),
+            text=translation.text,
+            voice=job.settings.voice,
+            target_duration_ms=transcript.duration_ms,
+            output=job.settings.output,
+            budget_ms=self._left_ms(),
+            speech=transcript.recognition.speech,
+            original=job.fragment.audio if job.wants_original else None,
+            carried=job.carry.before(number),
+            may_carry=job.carry.begin(number),
+            faster_voice=job.faster_voice,
+            hasten=hasten,
+        )
+        return await self._stages.synthesize(request)
 
+    async def _fill(self, transcript: Transcript) -> Speech:
+        self._enter(Stage.TTS)
+        await self._dub_before()
+        original = self._job.fragment.audio if self._job.fallback_mode == "original" else None
+        return await self._stages.fill(self._fill_request(transcript.duration_ms, original))
 
-async def _dub_before(job: Job, so_far: Outcome) -> None:
-    """Wait for the dub of the fragment before where it may leave something over, and no longer than is good for both.
+    def _fill_request(self, duration_ms: int, original: EncodedAudio | None) -> FillRequest:
+        return FillRequest(
+            ref=self._ref(),
+            target_duration_ms=duration_ms,
+            output=self._job.settings.output,
+            budget_ms=self._left_ms(),
+            original=original,
+            carried=self._job.carry.before(self._job.fragment.sequence_number),
+        )
 
-    Half of what is left stays for this fragment: one that hangs must not take its successor with it.
-    """
-    settled = asyncio.Event()
-    if job.carry.due(job.fragment.sequence_number, settled.set):
-        left_ms = _enter(job, Stage.TTS, so_far)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(settled.wait(), left_ms / 2000)
+    async def _dub_before(self) -> None:
+        """Wait for the dub of the fragment before where it may leave something over, no longer than is good for both.
 
+        Half of what is left stays for this fragment: one that hangs must not take its successor with it.
+        """
+        settled = asyncio.Event()
+        if self._job.carry.due(self._job.fragment.sequence_number, settled.set):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(settled.wait(), self._left_ms() / 2000)
 
-def _ref(job: Job) -> FragmentRef:
-    return FragmentRef(job.settings.stream_id, job.fragment.fragment_id, job.fragment.sequence_number)
+    def _ref(self) -> FragmentRef:
+        job = self._job
+        return FragmentRef(job.settings.stream_id, job.fragment.fragment_id, job.fragment.sequence_number)
 
+    def _enter(self, stage: Stage) -> bool:
+        """Tell that the stage starts; whether the faster voice is to speak.
 
-def _enter(job: Job, stage: Stage, so_far: Outcome) -> int:
-    """Tell that the stage starts; what is left of the deadline, in ms."""
-    job.running(stage, so_far)
-    left_ms = int((job.deadline - job.clock()) * 1000)
-    if left_ms <= 0:
-        raise DeadlineExceeded(stage, "the fragment's time ran out before the stage began")
-    return left_ms
+        Raises:
+            StageError: no time is left, or too little.
+        """
+        self.stage = stage
+        self._left_ms()
+        return self._job.running(stage, self.so_far)
+
+    def _left_ms(self) -> int:
+        """What is left of the deadline."""
+        left_ms = int((self._job.deadline - self._job.clock()) * 1000)
+        if left_ms <= 0:
+            raise DeadlineExceeded(self.stage, "the fragment's time ran out before the stage began")
+        return left_ms

@@ -37,6 +37,7 @@ from serve_app.protocol import (
     parse,
 )
 from serve_app.protocol.wire import MAX_INTEGER
+from serve_app.stream.admission import Admission
 from serve_app.stream.negotiation import Abilities, negotiate
 from serve_app.stream.session import Session
 from serve_app.stream.values import SERVICE_RESTART, Close, Emit, Fragment, StreamLimits
@@ -102,6 +103,11 @@ class SocketServer:
         self._sio.on("disconnect", self._on_disconnect)
         self._sio.on("*", self._on_event)
         self.app = socketio.ASGIApp(self._sio, socketio_path="")
+
+    @property
+    def admission(self) -> Admission:
+        """What forecasts whether a fragment is done in time."""
+        return self._streams.admission
 
     @property
     def streams(self) -> int:

@@ -219,7 +219,7 @@ class Asr:
         request = TranscribeRequest(ITSELF, audio, language, hints=(), budget_ms=_ANY_BUDGET_MS)
 
         def hear() -> None:
-            [answer] = self._engine.transcribe([self._decode(request).utterance])
+            [answer] = self._engine.transcribe([self._decode(request, _ANY_BUDGET_MS).utterance])
             if isinstance(answer, StageError):
                 raise answer
 
@@ -230,7 +230,7 @@ class Asr:
 
     async def capabilities(self) -> AsrCapabilities:
         """What streams may ask for."""
-        return AsrCapabilities(self._engine.model, self._engine.languages, self._measured)
+        return AsrCapabilities(self._engine.model, self._engine.languages, self._gatherer.at_once, self._measured)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from deployments.call_times import too_late
 from deployments.errors import DeadlineExceeded, Stage, StageError
+from deployments.forecast import Expectation
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,7 +38,7 @@ def _on_the_loop(delay_s: float, action: Callable[[], None]) -> Timer:
 class _Waiting(Generic[T, R]):
     item: T
     arrived_s: float
-    start_by_s: float
+    end_by_s: float
     answer: asyncio.Future[R]
 
 
@@ -64,6 +66,8 @@ class Gatherer(Generic[T, R]):
         self._slots = slots
         self._clock = clock
         self._after = after
+        self._takes = Expectation()
+        """Calls, whatever they hear."""
         self._max_batch_size = 1
         self._batch_wait_s = 0.0
         self._waiting: list[_Waiting[T, R]] = []
@@ -75,6 +79,11 @@ class Gatherer(Generic[T, R]):
     def n_waiting(self) -> int:
         """Items that wait for their call to begin."""
         return len(self._waiting)
+
+    @property
+    def at_once(self) -> int:
+        """Items that are worked on at once, at most."""
+        return self._slots * self._max_batch_size
 
     def configure(self, max_batch_size: int, batch_wait_ms: int) -> None:
         """Change the limits; what already waits is gathered under the new ones."""
@@ -89,18 +98,19 @@ class Gatherer(Generic[T, R]):
 
         Args:
             coming: makes the item; while that takes, the items that are there may wait for it.
-            budget_ms: from now to the beginning of its call.
+            budget_ms: from now to the end of its call.
 
         Raises:
+            QueueFull: its call can't end within `budget_ms`, as calls go; it was not begun.
             DeadlineExceeded: its call did not begin within `budget_ms`.
             StageError: what `coming` raised, or what the call said of this item or raised.
         """
-        start_by_s = self._clock() + budget_ms / 1000
+        end_by_s = self._clock() + budget_ms / 1000
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._coming += 1
         try:
             item = await coming
-            self._waiting.append(_Waiting(item, self._clock(), start_by_s, answer))
+            self._waiting.append(_Waiting(item, self._clock(), end_by_s, answer))
         finally:
             self._coming -= 1
             self._advance()
@@ -123,10 +133,17 @@ class Gatherer(Generic[T, R]):
 
     def _drop_the_late(self) -> None:
         now_s = self._clock()
+        needed_s = self._takes.at_worst(1)
+        worth_a_try = not self._running and self._takes.worth_a_try_in_s(now_s) == 0
         for waiting in self._waiting:
-            if waiting.start_by_s <= now_s and not waiting.answer.done():
+            left_s = waiting.end_by_s - now_s
+            if waiting.answer.done():
+                continue
+            if left_s <= 0:
                 message = "the fragment's time ran out while it waited for a free slot"
                 waiting.answer.set_exception(DeadlineExceeded(self._stage, message))
+            elif needed_s > left_s and not worth_a_try:
+                waiting.answer.set_exception(too_late(self._stage, self._takes.of(1), needed_s, left_s))
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
 
     def _wait_for_company_s(self) -> float:
@@ -136,7 +153,7 @@ class Gatherer(Generic[T, R]):
         return min(waiting.arrived_s for waiting in self._waiting) + self._batch_wait_s - self._clock()
 
     def _start(self) -> None:
-        self._waiting.sort(key=lambda waiting: waiting.start_by_s)
+        self._waiting.sort(key=lambda waiting: waiting.end_by_s)
         batch, self._waiting = self._waiting[: self._max_batch_size], self._waiting[self._max_batch_size :]
         work = self._work([waiting.item for waiting in batch])
         # A context of its own: what one fragment bound to its log lines is not said of the others.
@@ -145,7 +162,11 @@ class Gatherer(Generic[T, R]):
         task.add_done_callback(partial(self._finish, batch))
 
     async def _work(self, items: Sequence[T]) -> Sequence[R | StageError]:
-        return await self._call(items)
+        started_s = self._clock()
+        answers = await self._call(items)
+        now_s = self._clock()
+        self._takes.learn(1, now_s - started_s, now_s)
+        return answers
 
     def _finish(self, batch: Sequence[_Waiting[T, R]], task: asyncio.Task[Sequence[R | StageError]]) -> None:
         self._running.discard(task)

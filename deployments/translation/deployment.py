@@ -49,6 +49,7 @@ class Translation:
         self._engine = engine
         configure_logs(log_level)
         self._clock = clock
+        self._concurrency = concurrency
         self._threads = WorkerThreads(Stage.TRANSLATION, concurrency, clock)
         self._health = Health()
         started_s = clock()
@@ -143,7 +144,8 @@ class Translation:
 
     async def capabilities(self) -> TranslationCapabilities:
         """What streams may ask for."""
-        return TranslationCapabilities(self._engine.model, self._engine.pairs, self._measured)
+        at_once = 0 if self._batching else self._concurrency
+        return TranslationCapabilities(self._engine.model, self._engine.pairs, at_once, self._measured)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

@@ -19,6 +19,7 @@ from deployments.embedded import verify
 from deployments.errors import InvalidText, Stage, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import Files, download_voice
+from deployments.tts.faster import Faster
 from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.sentences import pieces
 from deployments.tts.speakable import speakable
@@ -39,6 +40,8 @@ class CoquiOptions(EngineOptions):
     """Speech by a model of coqui-tts."""
 
     engine: Literal["coqui"] = "coqui"
+    faster: Faster | None = None
+    """The engine that speaks what this one can't in time; None: nothing does."""
     model: str = Field(min_length=1)
     """Coqui's name, such as tts_models/es/css10/vits, which is downloaded; or a folder with config.json and model.pth
     (or model_file.pth, or best_model.pth)."""

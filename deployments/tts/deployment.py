@@ -4,39 +4,38 @@ It owns what comes after the voice: fitting the duration, judging it, encoding. 
 caller's.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from deployments import measuring
-from deployments.audio import codec, pcm, timing
+from deployments.audio import pcm
 from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
+    FASTER_VOICE,
     ITSELF,
     AudioFormat,
     EncodedAudio,
     FillRequest,
-    Line,
     Measured,
     Speech,
-    Spoken,
     SynthesizeRequest,
     TtsCapabilities,
     TtsEngine,
 )
-from deployments.errors import DeadlineExceeded, Stage, StageError, SynthesisFailed
+from deployments.errors import DeadlineExceeded, QueueFull, Stage, StageError
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.tts.carrying import opened, packed
-from deployments.tts.fitting import Fitted, fit, free_from_ms, room_ms, speech_ms
+from deployments.tts.carrying import opened
+from deployments.tts.fitting import Fitted, room_ms
+from deployments.tts.speaker import Speaker, encoded
 from deployments.tts.voices import VoiceBook
 from deployments.worker import WorkerThreads, aside
 
-VARIANCE_HIGH = "duration_variance_high"
-"""The warning that goes with a partial result."""
+FASTER_NEEDS_MS = 750
+"""What is kept of a fragment's time for the faster voice."""
 FILL_MODEL = "none"
 """The model of what nobody spoke."""
 _WIRE = AudioFormat("m4a", 48_000, 2)
@@ -56,6 +55,8 @@ class Tts:
         limits: what counts as fitting.
         concurrency: syntheses at once. Fills have threads of their own: they never wait behind a voice, nor what is
             no container behind one that is.
+        faster: speaks what `engine` can't in time; None: nothing does.
+        faster_concurrency: of its syntheses at once.
         decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
         measure: say a sentence once it is loaded, and tell in the capabilities what that took.
@@ -68,6 +69,8 @@ class Tts:
         voices: VoiceBook,
         limits: FitLimits,
         concurrency: int = 1,
+        faster: TtsEngine | None = None,
+        faster_concurrency: int = 1,
         decode_processes: int = 0,
         log_level: str = "INFO",
         *,
@@ -75,16 +78,14 @@ class Tts:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
-        self._engine = engine
-        self._limits = limits
         self._clock = clock
-        self._voices, self._defaults = voices.for_engine(engine.voice_models)
+        self._concurrency = concurrency
         started_s = clock()
-        aside(lambda: engine.load(self._voices))
-        self._speaking = WorkerThreads(Stage.TTS, concurrency, clock)
+        self._decoders = Decoders(Stage.TTS, decode_processes)
+        self._first = Speaker(engine, voices, limits, concurrency, self._decoders, clock)
+        self._faster = Speaker(faster, voices, limits, faster_concurrency, self._decoders, clock) if faster else None
         self._filling = WorkerThreads(Stage.TTS, 1, clock)
         self._unpacking = WorkerThreads(Stage.TTS, max(1, decode_processes), clock)
-        self._decoders = Decoders(Stage.TTS, decode_processes)
         if engine.wants_original:
             self._decoders.start()
         self._health = Health()
@@ -96,45 +97,47 @@ class Tts:
     async def capabilities(self) -> TtsCapabilities:
         """What streams may ask for."""
         return TtsCapabilities(
-            model=self._engine.model,
-            voices={name: voice.language for name, voice in self._voices.items()},
-            default_voices=dict(self._defaults),
-            wants_original=self._engine.wants_original,
+            model=self._first.engine.model,
+            voices={name: voice.language for name, voice in self._first.voices.items()},
+            default_voices=dict(self._first.defaults),
+            wants_original=self._first.engine.wants_original,
+            at_once=self._concurrency,
             measured=self._measured,
+            faster_voices=dict(self._faster.defaults) if self._faster else {},
         )
 
     def _measure(self, slots: int) -> None:
         """Say a sentence as a fragment's, by the first voice, with fitting and encoding."""
-        name = next(iter(self._defaults.values()), None) or next(iter(self._voices), None)
+        name = next(iter(self._first.defaults.values()), None) or next(iter(self._first.voices), None)
         if name is None:
             return
         rate_hz, n_bytes = 16_000, measuring.SENTENCE_MS * 16 * 2
         original = EncodedAudio(bytes(n_bytes), AudioFormat("pcm_s16le", rate_hz, 1))
-        text = measuring.sentence(self._voices[name].language)
+        text = measuring.sentence(self._first.voices[name].language)
         request = SynthesizeRequest(ITSELF, text, name, measuring.SENTENCE_MS, _WIRE, _OWN_BUDGET_MS, original=original)
 
         def say() -> None:
-            self._dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
+            self._first.dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
 
         self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=measuring.SENTENCE_MS)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._health.check()
-        self._speaking.check()
-        self._filling.check()
-        self._unpacking.check()
+        speaking = [speaker.threads for speaker in (self._first, self._faster) if speaker is not None]
+        for threads in (*speaking, self._filling, self._unpacking):
+            threads.check()
 
     async def synthesize(self, request: SynthesizeRequest) -> Speech:
         """Speak a translation for as long as its original lasted.
 
         Raises:
-            StageError: DeadlineExceeded, SynthesisFailed, InvalidText, DurationMismatch and what else an engine raises.
+            StageError: QueueFull where it can't be done in time, DeadlineExceeded, SynthesisFailed, InvalidText,
+                DurationMismatch and what else an engine raises.
         """
-        deadline_s = self._clock() + request.budget_ms / 1000
         with about(request.ref, Stage.TTS):
             try:
-                speech, rate = await self._speaking.run(lambda: self._dub(request, deadline_s), request.budget_ms)
+                speech, rate = await self._speak(request)
             except StageError as error:
                 self._health.failed(error)
                 logger.warning("synthesis_failed", code=error.code, retryable=error.retryable, **error.details)
@@ -142,6 +145,7 @@ class Tts:
             self._health.succeeded()
             logger.info(
                 "synthesized",
+                model=speech.model,
                 elapsed_ms=speech.elapsed_ms,
                 duration_ms=speech.duration_ms,
                 speed_ratio=speech.speed_ratio,
@@ -149,6 +153,22 @@ class Tts:
                 carried_ms=speech.carried.duration_ms if speech.carried else 0,
             )
         return speech
+
+    async def _speak(self, request: SynthesizeRequest) -> tuple[Speech, float]:
+        """By the first voice if it can, by the faster one where there is one and the first would be late."""
+        if self._faster is None or not request.faster_voice:
+            return await self._first.speak(request, request.budget_ms)
+        started_s = self._clock()
+        first_ms = 0 if request.hasten else request.budget_ms - FASTER_NEEDS_MS
+        if first_ms > 0:
+            try:
+                async with asyncio.timeout(first_ms / 1000):  # what computes then can't be stopped, and holds its slot
+                    return await self._first.speak(request, first_ms)
+            except (TimeoutError, QueueFull, DeadlineExceeded) as error:
+                logger.info("voice_too_slow", reason=str(error), elapsed_ms=self._ms_since(started_s))
+        left_ms = request.budget_ms - self._ms_since(started_s)
+        speech, rate = await self._faster.speak(replace(request, voice=request.faster_voice), left_ms)
+        return replace(speech, warnings=(*speech.warnings, FASTER_VOICE)), rate
 
     async def fill(self, request: FillRequest) -> Speech:
         """Silence, or the original, as long as the original and in the stream's format.
@@ -168,55 +188,6 @@ class Tts:
             logger.info("filled", elapsed_ms=speech.elapsed_ms, duration_ms=speech.duration_ms)
         return speech
 
-    def _dub(self, request: SynthesizeRequest, deadline_s: float) -> tuple[Speech, float]:
-        """The dub, and the rate that the voice was asked for."""
-        started_s = self._clock()
-        spoken = self._engine.speak(self._line(request, deadline_s))
-        _check_samples(spoken)
-        if self._clock() >= deadline_s:
-            raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out while the voice was made")
-        rate_hz = spoken.sample_rate_hz
-        fitted = fit(
-            spoken,
-            request.target_duration_ms,
-            request.output,
-            self._limits,
-            deadline_s=deadline_s,
-            clock=self._clock,
-            speech=() if self._engine.wants_original else request.speech,  # its phrases stand where they belong
-            lead_ms=request.carried.duration_ms if request.carried else 0,
-            carry_ms=self._carry_ms(request),
-        )
-        if fitted.lead_ms and request.carried:
-            fitted = replace(fitted, samples=opened(fitted.samples, request.carried, rate_hz))
-        speech = self._encoded(
-            fitted, rate_hz, request.output, request.target_duration_ms, self._engine.model, started_s
-        )
-        return speech, spoken.rate
-
-    def _carry_ms(self, request: SynthesizeRequest) -> int:
-        return self._limits.carry_ms if request.may_carry and codec.joins(request.output) else 0
-
-    def _line(self, request: SynthesizeRequest, deadline_s: float) -> Line:
-        voice = self._voices.get(request.voice)
-        if voice is None:
-            raise SynthesisFailed(Stage.TTS, f"{self._engine.model} has no voice {request.voice!r}")
-        if request.target_duration_ms <= 0:
-            raise SynthesisFailed(Stage.TTS, "the original has no duration")
-        free_ms = free_from_ms(request.carried.duration_ms if request.carried else 0)
-        line = Line(
-            request.ref,
-            request.text,
-            voice,
-            request.target_duration_ms,
-            speech_ms=speech_ms(request.speech, free_ms),
-            room_ms=max(1, request.target_duration_ms - free_ms + self._carry_ms(request)),
-        )
-        if not self._engine.wants_original or request.original is None:
-            return line
-        original = self._decoders.decode(request.original, -self._ms_since(deadline_s))
-        return replace(line, original=original.samples, original_rate_hz=original.sample_rate_hz)
-
     def _fill(self, request: FillRequest, deadline_s: float) -> Speech:
         started_s = self._clock()
         room = room_ms(request.target_duration_ms, request.output)
@@ -224,38 +195,14 @@ class Tts:
             rate_hz = request.output.sample_rate_hz
             samples = pcm.silence(pcm.ms_to_samples(room, rate_hz), request.output.channels)
         else:
-            original = self._decoders.decode(request.original, -self._ms_since(deadline_s))
+            original = self._decoders.decode(request.original, round((deadline_s - self._clock()) * 1000))
             rate_hz = original.sample_rate_hz
             samples = pcm.fit_length(original.samples, pcm.ms_to_samples(room, rate_hz))
         if request.carried:
             samples = opened(samples, request.carried, rate_hz)
         fitted = Fitted(samples, speed_ratio=1.0, verdict="success")
-        return self._encoded(fitted, rate_hz, request.output, request.target_duration_ms, FILL_MODEL, started_s)
-
-    def _encoded(
-        self, fitted: Fitted, rate_hz: int, output: AudioFormat, target_ms: int, model: str, started_s: float
-    ) -> Speech:
-        audio = codec.encode(fitted.samples, rate_hz, output)
-        duration_ms = codec.decoded_duration_ms(fitted.samples.shape[0], rate_hz, output)
-        partial = fitted.verdict == "partial"
-        return Speech(
-            audio=audio,
-            duration_ms=duration_ms,
-            variance_percent=round(timing.variance_percent(target_ms, duration_ms), 2),
-            speed_ratio=round(fitted.speed_ratio, 3),
-            model=model,
-            elapsed_ms=self._ms_since(started_s),
-            partial=partial,
-            warnings=(VARIANCE_HIGH,) if partial else (),
-            carried=packed(fitted.over, rate_hz) if fitted.over is not None else None,
-        )
+        speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, FILL_MODEL)
+        return replace(speech, elapsed_ms=self._ms_since(started_s))
 
     def _ms_since(self, started_s: float) -> int:
         return round((self._clock() - started_s) * 1000)
-
-
-def _check_samples(spoken: Spoken) -> None:
-    if spoken.samples.shape[0] == 0:
-        raise SynthesisFailed(Stage.TTS, "the voice made no sound")
-    if not np.isfinite(spoken.samples).all():
-        raise SynthesisFailed(Stage.TTS, "the voice made samples that are not numbers")

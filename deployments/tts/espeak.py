@@ -34,6 +34,8 @@ class EspeakOptions(EngineOptions):
     """Speech by the espeak-ng program."""
 
     engine: Literal["espeak"] = "espeak"
+    faster: None = None
+    """None is."""
     program: str = "espeak-ng"
     """Its name on PATH, or its path."""
     timeout_s: float = Field(default=5.0, gt=0.0, le=60.0)

@@ -31,6 +31,8 @@ class FakeTtsOptions(EngineOptions):
     duration_factor: float = Field(default=1.0, gt=0.0, le=10.0)
     """The tone's duration over its target's: above 2.4 it fits by no stretch (DURATION_MISMATCH_EXCEEDED)."""
     script: tuple[Step, ...] = ()
+    faster: "FakeTtsOptions | None" = None
+    """The fake that speaks what this one can't in time; None: nothing does."""
 
     def build(self) -> TtsEngine:
         """The engine, not yet loaded and picklable."""
@@ -64,6 +66,8 @@ class EchoOptions(EngineOptions):
     """The original in place of a dub: what the worker sent comes back through the whole chain."""
 
     engine: Literal["echo"] = "echo"
+    faster: None = None
+    """None is."""
     delay_ms: int = Field(default=0, ge=0)
     """How long it takes over a text."""
     script: tuple[Step, ...] = ()

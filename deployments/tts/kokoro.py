@@ -20,6 +20,7 @@ from deployments.embedded import verify
 from deployments.errors import DurationMismatch, InvalidText, Stage, SynthesisFailed
 from deployments.logs import get_logger
 from deployments.options import EngineOptions
+from deployments.tts.faster import Faster
 from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.speakable import speakable
 
@@ -49,6 +50,8 @@ class KokoroOptions(EngineOptions):
     """Speech by Kokoro."""
 
     engine: Literal["kokoro"] = "kokoro"
+    faster: Faster | None = None
+    """The engine that speaks what this one can't in time; None: nothing does."""
     model_path: Path | None = None
     """An ONNX export of Kokoro; None: the packaged one, int8."""
     voices_path: Path | None = None

@@ -19,6 +19,7 @@ from deployments.embedded import verify
 from deployments.errors import InvalidText, Stage, StageError, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import download
+from deployments.tts.faster import Faster
 from deployments.tts.gathering import Gathering
 from deployments.tts.pace import estimate_s, wanted_rate
 from deployments.tts.sentences import halves, pieces
@@ -43,6 +44,8 @@ class XttsOptions(EngineOptions):
     """Speech by XTTS v2."""
 
     engine: Literal["xtts"] = "xtts"
+    faster: Faster | None = None
+    """The engine that speaks what this one can't in time; None: nothing does."""
     model: str = Field(default=PUBLISHED, min_length=1)
     """A folder with model.pth, config.json, vocab.json and speakers_xtts.pth, or a name that Coqui downloads."""
     checkpoint_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

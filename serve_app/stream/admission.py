@@ -8,9 +8,10 @@ much in flight waits behind those that have little, as `turns` has it, so a hog 
 
 from dataclasses import dataclass
 
+from deployments.contracts import FASTER_VOICE
 from deployments.errors import DeadlineExceeded, QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, Expectation, Lane
-from serve_app.stream.values import FASTER_VOICE, Outcome
+from serve_app.stream.values import ORIGINAL_AUDIO, SILENCE, Outcome
 
 STAGES = tuple(Stage)
 VOICE = STAGES.index(Stage.TTS)
@@ -123,8 +124,9 @@ class Admission:
     def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
         """A fragment has its outcome; None: nobody wants one any more."""
         failure = outcome.failure if outcome else None
+        late = isinstance(failure, DeadlineExceeded) or (outcome is not None and _replaced(outcome))
         computed_s = 0.0
-        if outcome is None or isinstance(failure, DeadlineExceeded):
+        if outcome is None or late:
             computed_s = self._lanes[passage.at].abandon(passage, now)
         self._leave(passage, now)
         stream = passage.stream
@@ -132,13 +134,13 @@ class Admission:
         self._busy_streams -= stream.in_flight == 0
         if outcome is None:
             return
-        if failure is None:
+        if late:
+            self._takes[passage.at].learn_at_least(passage.seconds, computed_s, now)
+        elif failure is None:
             self._learn(passage, outcome, now)
         elif EXPECTED_MS in failure.details:
             self._takes[passage.at].learn(passage.seconds, float(failure.details[EXPECTED_MS]) / 1000, now)
-        elif isinstance(failure, DeadlineExceeded):
-            self._takes[passage.at].learn_at_least(passage.seconds, computed_s, now)
-        if not stream.faster_voice and (failure is None or isinstance(failure, DeadlineExceeded | QueueFull)):
+        if not stream.faster_voice and (late or failure is None or isinstance(failure, QueueFull)):
             stream.learn(passage, now - passage.entered_at - _computed_s(outcome) - computed_s)
 
     def _alone_s(self, stream: "StreamAdmission", seconds: float) -> float:
@@ -162,6 +164,11 @@ class Admission:
     def _worth_a_try(self, now: float) -> bool:
         """Whether nothing is in flight, and how long a stage takes has not been seen for long."""
         return not any(self._at) and any(t.known and t.worth_a_try_in_s(now) == 0 for t in self._takes)
+
+
+def _replaced(outcome: Outcome) -> bool:
+    """Whether the fragment has the original, or silence, in place of a voice that would have been late."""
+    return outcome.speech is not None and bool({ORIGINAL_AUDIO, SILENCE} & set(outcome.speech.warnings))
 
 
 def _computed_s(outcome: Outcome) -> float:

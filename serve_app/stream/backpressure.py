@@ -1,5 +1,6 @@
 """The one in-flight count of a stream, its marks and its level. PURE."""
 
+import math
 from enum import StrEnum
 from typing import Literal
 
@@ -76,9 +77,9 @@ class InFlight:
         self.by_count = _moved(self.by_count, self.count, (low, medium), (low, medium))
         if self.count == 0:  # who has nothing in flight would hear nothing that lets it go on
             waits_s = 0.0
+        share = math.inf if affordable_s <= 0 else waits_s / affordable_s
         up, down = (SLOW_DOWN, PAUSE), (EASED, SLOW_DOWN)
-        marks = [tuple(share * max(0.0, affordable_s) for share in shares) for shares in (up, down)]
-        self._by_time = Level.LOW if waits_s <= 0 else _moved(self._by_time, waits_s, *marks)
+        self._by_time = Level.LOW if waits_s <= 0 else _moved(self._by_time, share, up, down)
 
 
 def _moved(level: Level, value: float, up: tuple[float, float], down: tuple[float, float]) -> Level:

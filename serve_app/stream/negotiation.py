@@ -52,6 +52,7 @@ def negotiate(
         timeout_ms=init.timeout_ms or limits.timeout_ms,
         first_sequence_number=init.first_sequence_number,
         wall_offset_s=wall_offset_s,
+        faster_voice=_default_voice(target, abilities.tts.faster_voices) or "",
     )
 
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from deployments.contracts import FASTER_VOICE
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, QueueFull, Stage
 from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
 from serve_app.stream import notices
@@ -23,7 +24,6 @@ from serve_app.stream.said import Said
 from serve_app.stream.statistics import Statistics
 from serve_app.stream.timeline import Timeline
 from serve_app.stream.values import (
-    FASTER_VOICE,
     NORMAL_CLOSURE,
     SERVICE_RESTART,
     Cancel,

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from deployments.contracts import AudioFormat, EncodedAudio, Speech, Transcript, Translation
+from deployments.contracts import FASTER_VOICE, AudioFormat, EncodedAudio, Speech, Transcript, Translation
 from deployments.errors import Stage, StageError
 from serve_app.protocol import ServerEvent
 from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 
 FallbackMode: TypeAlias = Literal["silence", "original"]
+ORIGINAL_AUDIO, SILENCE = "original_audio", "silence"
+"""Warnings of what is sent where no voice could speak in time."""
 Rung: TypeAlias = Literal["faster_voice", "original", "silence"]
-FASTER_VOICE = "faster_voice"
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
 """WebSocket close code that makes Socket.IO clients come back by themselves."""

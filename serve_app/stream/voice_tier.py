@@ -1,4 +1,4 @@
-"""Which of two voices speaks a stream's next fragment: the first one, or a faster one where the first would be late. PURE.
+"""Which of two voices speaks a stream's next fragment: the first, or a faster one where the first would be late. PURE.
 
 A stream keeps the faster voice for a while once it needed it, so that its voice doesn't change from fragment to
 fragment, and each time for longer when the first voice soon proves too slow again.

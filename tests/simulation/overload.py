@@ -272,4 +272,4 @@ def run(
     return Run(workers, models)
 
 
-__all__ = ["DeadlineExceeded", "Cancel", "run"]
+__all__ = ["Cancel", "DeadlineExceeded", "run"]

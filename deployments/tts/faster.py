@@ -1,0 +1,10 @@
+"""Which engines can be the faster voice: those that take no time to speak of."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deployments.tts.espeak import EspeakOptions
+from deployments.tts.fake import FakeTtsOptions
+
+Faster = Annotated[EspeakOptions | FakeTtsOptions, Field(discriminator="engine")]
