@@ -46,6 +46,8 @@ class Violation:
 class Rules:
     """The thresholds that the judged server ran with."""
 
+    levels_by_count: bool = False
+    """Whether backpressure follows from counts alone; else it may be higher, since the server foresees waits."""
     critical_inflight: int = 10
     timeout_ms: int = 8000
     """For a stream that names none."""

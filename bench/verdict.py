@@ -58,7 +58,9 @@ class _Stream:
     given_up: list[tuple[int, int]] = field(default_factory=list)
     first_sent_s: float | None = None
     level: str = "low"
-    told: bool = False
+    """By count."""
+    told: str | None = None
+    """The level that the worker was told last."""
     pressure: tuple[str, int] | None = None
     """Level and count of the `backpressure` that has to come next."""
     statuses: list[str] = field(default_factory=list)
@@ -168,12 +170,24 @@ class ConnectionJudge:
         elif event == "fragment:processed":
             self._result(stream, fields)
         elif event == "backpressure":
-            told = (fields["severity"], fields["current_inflight"])
-            if told != stream.pressure:
-                self.broken("backpressure", f"told {told}, expected {stream.pressure}")
-            stream.pressure = None
+            self._told(stream, fields["severity"], fields["current_inflight"])
         elif event == "stream:complete":
             self._complete(stream, fields)
+
+    def _told(self, stream: _Stream, level: str, count: int) -> None:
+        """A level: that of the count, or a higher one where the server foresees waits and something is in flight."""
+        expected = stream.pressure
+        if expected is None and not self.rules.levels_by_count and level != stream.told:
+            expected = (stream.level, len(stream.flights))
+        higher = not self.rules.levels_by_count and count > 0
+        if (
+            expected is None
+            or count != expected[1]
+            or LEVELS.index(level) < LEVELS.index(expected[0])
+            or (level != expected[0] and not higher)
+        ):
+            self.broken("backpressure", f"told {(level, count)}, expected {expected}")
+        stream.told, stream.pressure = level, None
 
     def _owed(self, stream: _Stream, event: str) -> None:
         """What had to come right now, if it isn't this event."""
@@ -224,19 +238,18 @@ class ConnectionJudge:
         if count > self.rules.critical_inflight:
             self.broken("in_flight", f"{count} in flight, the limit is {self.rules.critical_inflight}")
         reached = LEVELS[0] if count <= low else LEVELS[1] if count <= medium else LEVELS[2]
-        rose = LEVELS.index(reached) > LEVELS.index(stream.level)
-        if rose:
+        if LEVELS.index(reached) > LEVELS.index(stream.level):
             stream.level = reached
-        if rose or not stream.told:
+        if stream.told is None or LEVELS.index(stream.level) > LEVELS.index(stream.told):
             stream.pressure = (stream.level, count)
-        stream.told = True
 
     def _left(self, stream: _Stream) -> None:
         count, (low, medium) = len(stream.flights), stream.marks(self.rules.critical_inflight)
         fallen = LEVELS[0] if count < low else LEVELS[1] if count < medium else LEVELS[2]
         if LEVELS.index(fallen) < LEVELS.index(stream.level):
             stream.level = fallen
-            stream.pressure = (fallen, count)
+        if stream.told not in (None, stream.level) and (self.rules.levels_by_count or count == 0):
+            stream.pressure = (stream.level, count)
 
     def _result(self, stream: _Stream, fields: dict[str, Any]) -> None:
         name, number, status = fields["fragment_id"], fields["sequence_number"], fields["status"]
@@ -338,8 +351,6 @@ class ConnectionJudge:
     def _refused(self, stream: _Stream, code: str, name: str | None, number: int) -> None:
         if code == "BACKPRESSURE_EXCEEDED" and len(stream.flights) < self.rules.critical_inflight:
             self.broken("in_flight", f"{name} was refused with {len(stream.flights)} in flight")
-        if code == "QUEUE_FULL" and not stream.flights:
-            self.broken("in_flight", f"{name} was refused with nothing of its stream in flight")
         if code == "QUEUE_FULL" and (name in stream.flights or name in stream.kept):
             self.broken("retry", f"{name} was refused though it had been accepted before")
         taken = any(flight.sent.number == number for flight in stream.flights.values())

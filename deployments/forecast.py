@@ -60,7 +60,10 @@ class Expectation:
         return self.of(size) + LONGER * math.sqrt(self._error)
 
     def learn(self, size: float, took_s: float, now: float) -> None:
-        """A call is over."""
+        """A call is over. What was learnt long before counts no more: the machine may have more to give by now."""
+        if self.worth_a_try_in_s(now) == 0:
+            self._count = 0
+            self._variance = self._covariance = self._error = 0.0
         self._learned_at = now
         self._count += 1
         share = max(NEWEST_SHARE, 1 / self._count)
@@ -73,8 +76,11 @@ class Expectation:
         self._error += share * (error - self._error)
 
     def learn_at_least(self, size: float, took_s: float, now: float) -> None:
-        """A call was given up; how long it would have taken is not known, only that it is more."""
-        if took_s > self.of(size):
+        """A call was given up; how long it would have taken is not known, only that it is more.
+
+        The first call of all says nothing so: it may have been lost, rather than slow.
+        """
+        if self.known and took_s > self.of(size):
             self.learn(size, took_s, now)
 
     def worth_a_try_in_s(self, now: float) -> float:

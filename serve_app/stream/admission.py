@@ -19,8 +19,10 @@ START = 1000
 """What `limit` says until a result has been seen: far above what one ingress replica carries."""
 SPARE = 0.03
 """Share of a fragment's time that a forecast leaves for what it can't know."""
-NEWEST_SHARE = 0.2
+NEWEST_SHARE = 0.1
 """How much the latest result counts in how far forecasts were off."""
+LIKELY = 3.0
+"""Mean deviations by which a forecast may be off once more."""
 SHORTEST_DELAY_S = 0.1
 """The least that a refused worker is asked to wait."""
 
@@ -82,7 +84,7 @@ class Admission:
     def refusal(self, stream: "StreamAdmission", seconds: float, time_s: float, now: float) -> float | None:
         """Seconds after which a fragment that would be late now would be in time; None when it may come in."""
         self._time_s = time_s
-        off_s = stream.off_s if any(self._at) else 0.0
+        off_s = stream.off_s if stream.in_flight else 0.0  # else nobody would learn that it is less by now
         late_s = self.forecast_s(stream, seconds, now) + off_s - (1 - SPARE) * time_s
         if late_s <= 0 or self._worth_a_try(now):
             return None
@@ -190,13 +192,20 @@ class StreamAdmission:
         """Whether a voice comes in that takes no time to speak of, where the first one would be late."""
         self.in_flight = 0
         """Fragments between acceptance and outcome."""
-        self.off_s = 0.0
-        """How much longer this stream's fragments have waited than was forecast, for what can't be seen from here."""
+        self._off_s = self._off_by_s = 0.0
+        """How much longer fragments have waited than was forecast, on the average, and how much that varied."""
+
+    @property
+    def off_s(self) -> float:
+        """How much longer than forecast this stream's fragments may wait, for what can't be seen from here."""
+        return max(0.0, self._off_s + LIKELY * self._off_by_s)
 
     def learn(self, passage: Passage, waited_s: float) -> None:
         """A fragment has waited so long for others."""
         if passage.waits_s is not None and not passage.trial:
-            self.off_s = max(0.0, self.off_s + NEWEST_SHARE * (waited_s - passage.waits_s - self.off_s))
+            off_s = waited_s - passage.waits_s
+            self._off_by_s += NEWEST_SHARE * (abs(off_s - self._off_s) - self._off_by_s)
+            self._off_s += NEWEST_SHARE * (off_s - self._off_s)
 
     def refusal(self, seconds: float, time_s: float, now: float) -> float | None:
         """Seconds after which a fragment that would be late now would be in time; None when it may come in."""

@@ -9,12 +9,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from deployments.errors import DeadlineExceeded, QueueFull, Stage
+from deployments.errors import QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, Expectation
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed, ServerEvent
 from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Cancel, Outcome, StreamLimits, Submit
+from serve_app.stream.values import Outcome, StreamLimits, Submit
 from tests.simulation.world import Connection, World
 from tests.unit.serve_app.stream.recorder import make_fragment, make_outcome, make_settings
 
@@ -242,6 +242,7 @@ def run(
     until_s: float = 300.0,
     told: bool = True,
     knows: bool = True,
+    bunched: bool = False,
     admission: Admission | None = None,
     seed: int = 1,
 ) -> Run:
@@ -264,12 +265,9 @@ def run(
             keeps=keeps,
             period_s=period_s,
             timeout_s=timeout_s,
-            start_s=dice.uniform(0, period_s or 0.5),
+            start_s=0.0 if bunched else dice.uniform(0, period_s or 0.5),
         )
         for n in range(streams)
     ]
     world.clock.run(until_s)
     return Run(workers, models)
-
-
-__all__ = ["Cancel", "DeadlineExceeded", "run"]

@@ -22,7 +22,7 @@ from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Outcome, StreamLimits, Submit
 from tests.simulation.world import Connection, World
-from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
+from tests.unit.serve_app.stream.recorder import failed, heard, make_fragment, make_outcome, make_settings
 
 FAILURES = (ModelFailed, WorkerCrashed, QueueFull, InvalidAudio, DurationMismatch, TranslationQuotaExceeded)
 AFTER_S = 40.0
@@ -56,7 +56,9 @@ def simulate(seed: int) -> Run:
     limits = StreamLimits(critical_inflight=dice.choice([4, 8, 10]), kept_results=dice.choice([2, 6, 64]))
     overloaded = seed % OVERLOADED_EVERY == OVERLOADED_EVERY - 1
     if overloaded:
-        world = World(limits, Pipeline(dice, places=dice.randint(1, 3)), Admission())
+        admission, places = Admission(), dice.randint(1, 3)
+        admission.serves(Stage.TTS, places)
+        world = World(limits, Pipeline(dice, places=places), admission)
         workers = [Worker(world, dice, f"stream-{n}", hurried=n % 3 < 2) for n in range(dice.randint(3, 6))]
     else:
         world = World(limits, Pipeline(dice))
@@ -65,7 +67,9 @@ def simulate(seed: int) -> Run:
     if dice.random() < 0.1:
         world.clock.at(dice.uniform(0, end_s), world.drain)
     world.clock.run(end_s + AFTER_S)
-    rules = Rules(critical_inflight=limits.critical_inflight, kept_results=limits.kept_results)
+    rules = Rules(
+        critical_inflight=limits.critical_inflight, kept_results=limits.kept_results, levels_by_count=not overloaded
+    )
     return Run(seed, world.history, judge(world.history, rules))
 
 
@@ -90,7 +94,7 @@ class Pipeline:
         dice, now, ticket = self.dice, world.clock.now, submit.ticket
         asr_s, tts_s = dice.expovariate(1 / self.pace_s), dice.expovariate(1 / self.pace_s)
         deaf = dice.random() < 0.1
-        outcome = self._outcome(ticket)
+        outcome = self._outcome(ticket, asr_s + tts_s)
         if dice.random() < self.hangs:
             return
 
@@ -101,7 +105,10 @@ class Pipeline:
 
         def stage() -> None:
             if ticket in connection.running:
-                session.running(ticket, Stage.TTS, Outcome())
+                try:
+                    world.stage(session, ticket, Stage.TTS, heard(make_outcome("heard")))
+                except QueueFull as failure:
+                    world.finish(connection, session, ticket, Outcome(failure=failure))
 
         def finish() -> None:
             if deaf or (ticket in connection.running and session is connection.session):
@@ -110,13 +117,14 @@ class Pipeline:
         world.clock.at(start_s + asr_s, stage)
         world.clock.at(start_s + asr_s + tts_s, finish)
 
-    def _outcome(self, ticket: int) -> Outcome:
+    def _outcome(self, ticket: int, took_s: float) -> Outcome:
         roll = self.dice.random()
         if roll < self.full:
             return failed(GpuOutOfMemory)
         if roll < self.full + self.trouble:
             return failed(self.dice.choice(FAILURES))
-        return make_outcome(f"said in {ticket}", partial=self.dice.random() < 0.1)
+        partial = self.dice.random() < 0.1
+        return make_outcome(f"said in {ticket}", partial=partial, tts_ms=round(took_s * 1000))
 
 
 class Worker:

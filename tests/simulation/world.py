@@ -12,6 +12,7 @@ from serve_app.protocol import Capabilities, ErrorCode, ServerEvent
 from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
+from tests.unit.serve_app.stream.recorder import Unforeseen
 
 SHORTEST_TICK_S = 0.01
 """A real loop needs some time too, so a session that wants to be ticked all the time doesn't stop the clock."""
@@ -84,7 +85,7 @@ class World:
             self._forget(other)
         if connection.session is not None:
             self._perform(connection, connection.session, connection.session.disconnect(self.clock.now))
-        connection.session = Session(settings, self.limits, self.admission)
+        connection.session = Session(settings, self.limits, self.admission or Unforeseen())
         self.streams[settings.stream_id] = connection
         self._perform(connection, connection.session, connection.session.open(Capabilities()))
 

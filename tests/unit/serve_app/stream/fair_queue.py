@@ -6,8 +6,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serve_app.stream.admission import Admission, StreamAdmission
+from deployments.errors import DeadlineExceeded, QueueFull
+from deployments.errors import Stage as Name
+from serve_app.stream.admission import Admission, Passage, StreamAdmission
 from serve_app.stream.turns import Turn, Turns
+from serve_app.stream.values import Outcome
+from tests.unit.serve_app.stream.recorder import failed, heard, timed_outcome
 
 TIMEOUT_S = 8.0
 CRITICAL = 10
@@ -20,7 +24,12 @@ class Call:
     stream: int
     turn: Turn
     service_s: float
+    passage: Passage
     over: bool = False
+
+    @property
+    def spoken(self) -> Outcome:
+        return timed_outcome(tts_s=self.service_s)
 
 
 @dataclass
@@ -61,8 +70,8 @@ class Stage:
         self._dice = random.Random(seed)  # noqa: S311 - dice of a simulation, not a secret
         self._periods_s, self._servers, self._service_s = periods_s, servers, service_s
         shared = Admission()
+        shared.serves(Name.TTS, servers)
         self._doors = [StreamAdmission(shared) for _ in periods_s]
-        self._shared = shared
         self._in_flight = [0] * len(periods_s)
         self._calls: dict[Turn, Call] = {}
         self._queue: list[Call] = []
@@ -86,14 +95,16 @@ class Stage:
     def _send(self, stream: int, now: float) -> None:
         jitter = self._dice.uniform(0.99, 1.01)
         self._at(now + jitter * self._periods_s[stream], lambda later: self._send(stream, later))
-        self._shared.load(len(self._doors), sum(self._in_flight))
-        if self._in_flight[stream] >= CRITICAL or not self._doors[stream].admits(self._in_flight[stream]):
+        door = self._doors[stream]
+        if self._in_flight[stream] >= CRITICAL or door.refusal(1.0, TIMEOUT_S, now) is not None:
             self.seen[stream].refused += 1
             return
         self._in_flight[stream] += 1
-        call = Call(stream, Turn(f"stream-{stream}", now), self._service_s(self._dice))
+        passage = door.enter(1.0, TIMEOUT_S, now)
+        door.reach(passage, Name.TTS, heard(timed_outcome()), now)
+        call = Call(stream, Turn(f"stream-{stream}", now), self._service_s(self._dice), passage)
         self._calls[call.turn] = call
-        self._at(now + TIMEOUT_S, lambda later: self._over(call, later, good=False))
+        self._at(now + TIMEOUT_S, lambda later: self._over(call, later, failed(DeadlineExceeded)))
         self._start(self.turns.come(call.turn), now)
 
     def _start(self, turns: list[Turn], now: float) -> None:
@@ -102,26 +113,31 @@ class Stage:
             call = self._queue.pop(0)
             if call.over:
                 continue
+            if now + call.service_s > call.turn.came_at + TIMEOUT_S:  # replicas begin nothing that can't end in time
+                self._over(call, now, failed(QueueFull))
+                continue
             self._busy += 1
             self.computing_s += call.service_s
             self._at(now + call.service_s, self._free)
             told_s = now + call.service_s + self._dice.uniform(0, 2 * OVERHEAD_S)
-            self._at(told_s, lambda later, call=call: self._over(call, later, good=True))
+            self._at(told_s, lambda later, call=call: self._over(call, later, call.spoken))
 
     def _free(self, now: float) -> None:
         self._busy -= 1
         self._start([], now)
 
-    def _over(self, call: Call, now: float, *, good: bool) -> None:
+    def _over(self, call: Call, now: float, outcome: Outcome) -> None:
         if call.over:
             return
         call.over = True
         self._in_flight[call.stream] -= 1
-        self._doors[call.stream].finished(call.turn.came_at, call.turn.came_at + TIMEOUT_S, now)
+        self._doors[call.stream].leave(call.passage, outcome, now)
         seen = self.seen[call.stream]
-        if good:
+        if outcome.failure is None:
             seen.took_s.append(now - call.turn.came_at)
+        elif isinstance(outcome.failure, QueueFull):
+            seen.refused += 1
         else:
             seen.late += 1
         del self._calls[call.turn]
-        self._start(self.turns.leave(call.turn, now, call.service_s if good else None), now)
+        self._start(self.turns.leave(call.turn, now, None if outcome.failure else call.service_s), now)

@@ -9,9 +9,8 @@ import pytest
 
 from deployments.errors import GpuOutOfMemory, PermanentError, TransientError
 from serve_app.protocol import ERROR_TABLE, ErrorCode, FragmentProcessed
-from serve_app.stream import ordering
+from serve_app.stream import backpressure, ordering
 from serve_app.stream import session as core
-from serve_app.stream.admission import Admission
 from serve_app.stream.attempts import Attempts
 from serve_app.stream.backpressure import InFlight, Level
 from serve_app.stream.history import Done, History, Undone
@@ -47,21 +46,22 @@ def at_the_door(plant: Plant) -> Plant:
 
 @mutant
 def level_rises_one_fragment_early(patch: pytest.MonkeyPatch) -> None:
-    def level_above(self: InFlight) -> Level:
-        low, medium = self._marks()
-        return Level.LOW if self.count < low else Level.MEDIUM if self.count < medium else Level.HIGH
+    kind = backpressure._moved
 
-    patch.setattr(InFlight, "_level_above", level_above)
+    def moved(level: Level, value: float, up: tuple[float, float], down: tuple[float, float]) -> Level:
+        return kind(level, value, (up[0] - 1, up[1] - 1), down)
+
+    patch.setattr(backpressure, "_moved", moved)
 
 
 @mutant
 def level_flaps_at_its_mark(patch: pytest.MonkeyPatch) -> None:
-    def leave(self: InFlight) -> Level | None:
-        self.count -= 1
-        before, self._level = self._level, self._level_above()
-        return None if before is self._level else self._level
+    kind = backpressure._moved
 
-    patch.setattr(InFlight, "leave", leave)
+    def moved(level: Level, value: float, up: tuple[float, float], down: tuple[float, float]) -> Level:
+        return kind(level, value, up, (up[0] + 1, up[1] + 1))
+
+    patch.setattr(backpressure, "_moved", moved)
 
 
 @mutant
@@ -71,7 +71,7 @@ def one_more_than_the_critical_limit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def backpressure_is_never_sent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "_told", lambda self, level: [])
+    patch.setattr(Session, "_told", lambda self, level, now: [])
 
 
 @mutant
@@ -171,7 +171,7 @@ def reused_id_passes_for_a_resend(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def disconnect_cancels_nothing(patch: pytest.MonkeyPatch) -> None:
-    def drop_all(self: Session) -> list[Effect]:
+    def drop_all(self: Session, now: float) -> list[Effect]:
         self._in_flight.count -= self._attempts.drop_all()
         return []
 
@@ -183,7 +183,7 @@ def out_of_memory_loses_the_others(patch: pytest.MonkeyPatch) -> None:
     kind = Session._give_up_stream
 
     def give_up_stream(self: Session, failure: GpuOutOfMemory, now: float) -> list[Effect]:
-        return [*self._drop_all(), *kind(self, failure, now)]
+        return [*self._drop_all(now), *kind(self, failure, now)]
 
     patch.setattr(Session, "_give_up_stream", give_up_stream)
 
@@ -216,8 +216,8 @@ def missing_audio_passes_for_success(patch: pytest.MonkeyPatch) -> None:
 def result_leaves_after_its_deadline(patch: pytest.MonkeyPatch) -> None:
     take = Attempts.take
 
-    def late(self: Attempts, fragment: Fragment, now: float, timeout_s: float, **named: Any) -> Any:
-        return take(self, fragment, now, timeout_s + 1, **named)
+    def late(self: Attempts, fragment: Fragment, now: float, timeout_s: float, *more: Any, **named: Any) -> Any:
+        return take(self, fragment, now, timeout_s + 1, *more, **named)
 
     patch.setattr(Attempts, "take", late)
 
@@ -274,17 +274,12 @@ def statistics_are_a_list(patch: pytest.MonkeyPatch) -> None:
 
 
 @at_the_door
-def a_full_server_refuses_streams_with_nothing_in_flight(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Admission, "admits", lambda self, own: self._in_flight < self.limit)
-
-
-@at_the_door
 def a_full_server_refuses_what_it_has_taken_before(patch: pytest.MonkeyPatch) -> None:
     kind = Session.accept
 
     def accept(self: Session, fragment: Fragment, now: float) -> list[Effect]:
         known = self._attempts.find(fragment.fragment_id) or self._history.find(fragment.fragment_id)
-        if known is not None and not self._admission.admits(self.in_flight):
+        if known is not None and self._admission.refusal(6.0, self.settings.timeout_ms / 1000, now) is not None:
             return self._refuse(ErrorCode.QUEUE_FULL, "full", fragment, now)
         return kind(self, fragment, now)
 

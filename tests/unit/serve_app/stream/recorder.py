@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from deployments.contracts import AudioFormat, EncodedAudio, Recognition, Segment, Speech, Transcript, Translation, Word
 from deployments.errors import Stage, StageError
 from serve_app.protocol import Backpressure, ErrorCode, ErrorEvent, FragmentProcessed, FragmentQueued, ServerEvent
+from serve_app.stream.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
 
@@ -48,16 +49,40 @@ def make_transcript(text: str = "hello", duration_ms: int = 6000) -> Transcript:
 
 
 def make_outcome(
-    text: str = "hello", *, partial: bool = False, duration_ms: int = 6000, audio: bytes = b"dub", **changes: Any
+    text: str = "hello",
+    *,
+    partial: bool = False,
+    duration_ms: int = 6000,
+    audio: bytes = b"dub",
+    tts_ms: int = 50,
+    **changes: Any,
 ) -> Outcome:
     """What a pipeline that came to its end made of a fragment."""
     variance, warnings = (15.0, ("duration_variance_high",)) if partial else (0.0, ())
     outcome = Outcome(
         make_transcript(text, duration_ms),
         Translation("hola", "en", "es", "tongue", 30),
-        Speech(EncodedAudio(audio, M4A), duration_ms, variance, 1.0, "mouth", 50, partial, warnings),
+        Speech(EncodedAudio(audio, M4A), duration_ms, variance, 1.0, "mouth", tts_ms, partial, warnings),
     )
     return dataclasses.replace(outcome, **changes)
+
+
+def timed_outcome(*, asr_s: float = 0.0, tts_s: float = 0.0) -> Outcome:
+    """The same, of stages that computed for so long."""
+    outcome = make_outcome("said")
+    assert outcome.transcript is not None
+    assert outcome.translation is not None
+    assert outcome.speech is not None
+    return Outcome(
+        dataclasses.replace(outcome.transcript, elapsed_ms=round(asr_s * 1000)),
+        dataclasses.replace(outcome.translation, elapsed_ms=0),
+        dataclasses.replace(outcome.speech, elapsed_ms=round(tts_s * 1000)),
+    )
+
+
+def heard(outcome: Outcome) -> Outcome:
+    """As far as it was done before the voice."""
+    return Outcome(outcome.transcript, outcome.translation)
 
 
 def failed(error: type[StageError], stage: Stage = Stage.ASR, message: str = "broken", **details: float) -> Outcome:
@@ -110,6 +135,20 @@ class Step:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
 
+class Unforeseen(Admission):
+    """A forecast that sees no wait coming, for what doesn't depend on how fast the models are."""
+
+    def refusal(self, *_: object) -> None:
+        """Everything may come in."""
+
+    def reach(self, *given: Any) -> float:
+        super().reach(*given)
+        return 0.0
+
+    def waits(self, *_: object) -> tuple[float, float]:
+        return 0.0, 1.0
+
+
 class Recorder:
     """Calls a session at its own virtual `now` and remembers every call as a Step.
 
@@ -121,7 +160,7 @@ class Recorder:
         settings: StreamSettings | None = None,
         limits: StreamLimits | None = None,
         *,
-        build: Callable[[StreamSettings, StreamLimits], Session] = Session,
+        build: Callable[[StreamSettings, StreamLimits], Session] = lambda *given: Session(*given, Unforeseen()),
         observe: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.settings = settings or make_settings()

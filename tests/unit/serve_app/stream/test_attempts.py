@@ -1,3 +1,4 @@
+from serve_app.stream.admission import Admission, StreamAdmission
 from serve_app.stream.attempts import Attempt, Attempts
 from serve_app.stream.values import Outcome
 from tests.unit.serve_app.stream.recorder import make_fragment
@@ -6,7 +7,8 @@ SLACK_S, START_S = 0.25, 1.0
 
 
 def take(attempts: Attempts, number: int, now: float, *, timeout_s: float = 8.0, ordered: bool = True) -> Attempt:
-    return attempts.take(make_fragment(number), now, timeout_s, ordered=ordered, start_ms=None)
+    passage = StreamAdmission(Admission()).enter(6.0, timeout_s, now)
+    return attempts.take(make_fragment(number), now, timeout_s, passage, ordered=ordered, start_ms=None)
 
 
 def settle(attempts: Attempts, attempt: Attempt) -> None:

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from deployments.errors import ModelFailed
+from deployments.errors import ModelFailed, Stage
 from serve_app.protocol import ErrorCode
 from serve_app.stream.session import Session
 from serve_app.stream.values import StreamLimits, Submit
@@ -40,7 +40,7 @@ def live(session: Session, first: int, last: int, kind: str) -> None:
         later = now + 1 + 0.001 * (number % 997)
         for effect in effects:
             if isinstance(effect, Submit):
-                session.running(effect.ticket, "asr", outcome)
+                session.running(effect.ticket, Stage.TTS, outcome, now)
                 effect.said.note(number, f"what was said in fragment {number:012d}")
                 session.complete(effect.ticket, outcome, later)
         if kind == "resent":

@@ -14,10 +14,11 @@ def test_an_ack_carries_unix_time() -> None:
 
 
 def test_backpressure_keeps_its_nulls_and_whole_numbers() -> None:
-    low = notices.pressure(make_settings(chunk_duration_ms=6001), Level.LOW, 1, 1).to_wire()
+    settings = make_settings(chunk_duration_ms=6001)
+    low = notices.pressure(settings, Level.LOW, 1, 1, notices.delay_ms(settings, Level.LOW)).to_wire()
     assert low["threshold_exceeded"] is None
     assert low["recommended_delay_ms"] == 0
-    medium = notices.pressure(make_settings(chunk_duration_ms=6001), Level.MEDIUM, 4, 4).to_wire()
+    medium = notices.pressure(settings, Level.MEDIUM, 4, 4, notices.delay_ms(settings, Level.MEDIUM)).to_wire()
     assert medium["recommended_delay_ms"] == 3000
 
 
