@@ -38,9 +38,9 @@ setup: $(VENV)/.installed ## Create .venv with the locked packages.
 
 setup-coqui: $(VENV)/.coqui ## Add coqui-tts and torch for XTTS v2 (large); its tests then run instead of being skipped.
 
-$(VENV)/.coqui: $(VENV)/.installed requirements/coqui.lock requirements/cuda.lock
+$(VENV)/.coqui: $(VENV)/.installed requirements/torch-cpu.lock requirements/coqui.lock requirements/cuda.lock
 	@echo "installing coqui-tts and torch"
-	@$(INSTALL) requirements/coqui.lock --if-asked requirements/cuda.lock
+	@$(INSTALL) --rather requirements/torch-cpu.lock requirements/coqui.lock --if-asked requirements/cuda.lock
 	@touch $@
 
 $(VENV)/.installed: requirements/installer.lock requirements/build.lock requirements/dev.lock pyproject.toml
@@ -78,7 +78,7 @@ packages-test:
 
 COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-lock: setup ## Resolve all of requirements/ anew from pyproject.toml; TORCH_CPU=… lets in a CPU build of torch, a wheel.
+lock: setup ## Resolve all of requirements/ anew from pyproject.toml; TORCH_CPU=… locks a CPU build of torch, a wheel.
 	@echo uv | $(COMPILE) --upgrade --only-binary :all: - -o requirements/installer.lock
 	@echo 'setuptools>=80' | $(COMPILE) --upgrade - -o requirements/build.lock
 	@$(COMPILE) --upgrade --extra local --extra prod --extra dev pyproject.toml -o requirements/dev.lock

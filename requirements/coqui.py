@@ -2,9 +2,9 @@
 
     python requirements/coqui.py [TORCH_WHEEL...]
 
-CUDA's libraries stand in cuda.lock and are installed where torch asks for them. Its CPU builds, of the same version,
-don't, and the index that `make lock` reads may not have them, so their hashes are added here: of the wheels given, and
-of those that coqui.lock has for the same version.
+CUDA's libraries stand in cuda.lock and are installed where torch asks for them. Its CPU builds, of the same version but
+for a `+cpu`, don't. They stand in torch-cpu.lock, which is written anew when such wheels are given: where they come
+from differs from machine to machine.
 """
 
 import hashlib
@@ -16,31 +16,25 @@ HERE = Path(__file__).parent
 CUDA = re.compile(r"nvidia-|cuda-|triton==")
 
 
-def entries(lock: Path) -> dict[str, str]:
+def entries(lock: str) -> dict[str, str]:
     """By name and version: the lines of a lock, hashes included."""
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-    found = re.split(r"^(?=\w)", text, flags=re.MULTILINE)
-    return {entry.split()[0]: entry.rstrip() for entry in found if re.match(r"\w", entry)}
-
-
-def hashes(entry: str) -> list[str]:
-    """The SHA-256 hashes of an entry."""
-    return re.findall(r"--hash=sha256:(\w+)", entry)
+    found = re.split(r"^(?=\w)", (HERE / lock).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {entry.split()[0]: entry for entry in found if entry}
 
 
 def main() -> None:
-    """Write both locks."""
-    wheels = [Path(name) for name in sys.argv[1:]]
-    there = {**entries(HERE / "dev.lock"), **entries(HERE / "build.lock")}
-    before = entries(HERE / "coqui.lock")
-    added = {name: entry for name, entry in entries(HERE / "prod.lock").items() if name not in there}
-    torch = next(name for name in added if name.startswith("torch=="))
-    builds = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels] + hashes(before.get(torch, ""))
-    known = hashes(added[torch])
-    added[torch] += "".join(f" \\\n    --hash=sha256:{build}" for build in dict.fromkeys(builds) if build not in known)
-    for name, wanted in (("coqui.lock", False), ("cuda.lock", True)):
+    """Write the locks."""
+    there = {**entries("dev.lock"), **entries("build.lock")}
+    added = {pin: entry for pin, entry in entries("prod.lock").items() if pin not in there}
+    for lock, wanted in (("coqui.lock", False), ("cuda.lock", True)):
         chosen = [entry for pin, entry in added.items() if bool(CUDA.match(pin)) is wanted]
-        (HERE / name).write_text("\n".join(chosen) + "\n", encoding="utf-8")
+        (HERE / lock).write_text("".join(chosen), encoding="utf-8")
+    wheels = [Path(name) for name in sys.argv[1:]]
+    if wheels:
+        (version,) = {wheel.name.split("-")[1] for wheel in wheels}
+        hashes = sorted(hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels)
+        lines = [f"torch=={version}", *(f"    --hash=sha256:{one}" for one in hashes)]
+        (HERE / "torch-cpu.lock").write_text(" \\\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

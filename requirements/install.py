@@ -1,6 +1,6 @@
 """Installs locks as they are: what they pin, checked by hash, nothing resolved, and then sees that it fits together.
 
-    python requirements/install.py [--into PYTHON] [--editable FOLDER] LOCK... [--if-asked LOCK]
+    python requirements/install.py [--into PYTHON] [--rather LOCK] LOCK... [--editable FOLDER] [--if-asked LOCK]
 
 uv does it, itself pinned in installer.lock and put beside the Python that runs this; where there is no uv for the
 machine, pip does it, more slowly. Needs that Python with pip and nothing else. What pip is told by its configuration
@@ -37,28 +37,45 @@ NOISE = re.compile(r" [+~-] |Using ")
 """Lines of uv, one for each package, that a log needn't have."""
 
 
+class NotInstalled(Exception):
+    """The message says what."""
+
+
 def main() -> int:
     """The exit code: 0 when all is installed and fits together."""
     parser = argparse.ArgumentParser(description="Install locks as they are.")
     parser.add_argument("locks", nargs="+", metavar="LOCK")
     parser.add_argument("--into", default=sys.executable, metavar="PYTHON", help="whose environment; default: this one")
+    parser.add_argument("--rather", metavar="LOCK", help="goes first, and is left out where it can't be had")
     parser.add_argument("--editable", metavar="FOLDER", help="a project to install from its folder, without its needs")
     parser.add_argument("--if-asked", metavar="LOCK", help="installed if what is installed asks for packages of it")
     given = parser.parse_args()
-    installer = Installer(given.into)
+    try:
+        install(Installer(given.into), given)
+    except NotInstalled as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def install(installer: "Installer", given: argparse.Namespace) -> None:
+    """All that is asked for.
+
+    Raises:
+        NotInstalled: something could not be, or it doesn't fit together.
+    """
+    if given.rather:
+        installer.tried(*LOCKED, given.rather)
     for lock in given.locks:
-        if not installer.install(*LOCKED, lock):
-            return _failed(f"{lock} could not be installed; what is said above is why")
-    if given.editable and not installer.install("--editable", given.editable):
-        return _failed(f"{given.editable} could not be installed; what is said above is why")
+        installer.run(*LOCKED, lock)
+    if given.editable:
+        installer.run("--editable", given.editable)
     amiss = installer.amiss()
-    if given.if_asked and _asked(amiss, Path(given.if_asked)):
-        if not installer.install(*LOCKED, given.if_asked):
-            return _failed(f"{given.if_asked} could not be installed; what is said above is why")
+    if given.if_asked and asks(amiss, Path(given.if_asked).read_text(encoding="utf-8")):
+        installer.run(*LOCKED, given.if_asked)
         amiss = installer.amiss()
     if amiss:
-        return _failed(f"the locked packages don't fit together, so the lock is wrong (make lock):\n{amiss}")
-    return 0
+        raise NotInstalled(f"the locked packages don't fit together, so a lock is wrong (make lock):\n{amiss}")
 
 
 class Installer:
@@ -71,26 +88,37 @@ class Installer:
             told = pip_configuration()
             elsewhere = ["--no-index"] if told.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
             self._environ = {**environment(told, os.environ), **os.environ}
-            self._install = [sys.executable, "-m", "uv", "pip", "install", "--python", python, *elsewhere]
+            self._install = [sys.executable, "-m", "uv", "pip", "install", "--python", python, *elsewhere, *AS_IS]
             self._check = [sys.executable, "-m", "uv", "pip", "check", "--python", python]
         else:
             print("uv can't be had here, so pip installs, which takes longer", file=sys.stderr)
             self._environ = dict(os.environ)
-            self._install = [*own, "--python", python, "install"]
+            self._install = [*own, "--python", python, "install", *AS_IS]
             self._check = [*own, "--python", python, "check"]
 
-    def install(self, *options: str) -> bool:
-        """Whether it went well. Progress goes to the terminal; where there is none, a few lines do."""
-        command = [*self._install, *AS_IS, *options]
+    def run(self, *what: str) -> None:
+        """Install; progress goes to the terminal, and where there is none, a few lines do.
+
+        Raises:
+            NotInstalled: it could not be done.
+        """
+        command = [*self._install, *what]
         if sys.stderr.isatty():
-            return subprocess.run(command, env=self._environ, check=False).returncode == 0
-        with subprocess.Popen(
-            command, env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as running:
-            for line in running.stdout or ():
-                if not NOISE.match(line):
-                    print(line, end="", file=sys.stderr, flush=True)
-        return running.returncode == 0
+            code = subprocess.run(command, env=self._environ, check=False).returncode
+        else:
+            with subprocess.Popen(
+                command, env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as running:
+                for line in running.stdout or ():
+                    if not NOISE.match(line):
+                        print(line, end="", file=sys.stderr, flush=True)
+            code = running.returncode
+        if code:
+            raise NotInstalled(f"{what[-1]} could not be installed; the lines above say why")
+
+    def tried(self, *what: str) -> None:
+        """Install if that can be done, and say nothing if not."""
+        subprocess.run([*self._install, *what], env=self._environ, capture_output=True, check=False)
 
     def amiss(self) -> str:
         """What installed packages ask for and is not there, a line each; empty when nothing is amiss."""
@@ -100,9 +128,8 @@ class Installer:
 
 def pip_configuration() -> dict[str, str]:
     """What pip is told by its files and variables, by option; the more particular place counts."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    ).stdout
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for place, option, value in re.findall(r"^(global|install|:env:)\.([\w-]+)=(.*)$", listed, re.MULTILINE):
         found[place][option] = str(ast.literal_eval(value))
@@ -116,19 +143,23 @@ def environment(told: Mapping[str, str], environ: Mapping[str, str]) -> dict[str
     if SYSTEM_CERTIFICATES.is_file():
         variables["UV_SYSTEM_CERTS"] = "1"
     for option, names in PIP_TO_UV.items():
-        value = SEPARATORS.get(option, " ").join(told.get(option, "").split())
-        variables |= {name: value for name in names if value and name.lower() not in environ}
+        # pip passes over a folder that isn't there, uv stops.
+        values = [value for value in told.get(option, "").split() if _is_there(value)]
+        if values:
+            joined = SEPARATORS.get(option, " ").join(values)
+            variables |= {name: joined for name in names if name.lower() not in environ}
     return variables
 
 
-def _asked(amiss: str, lock: Path) -> bool:
-    names = re.findall(r"^[\w.-]+(?===)", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    return any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", amiss, re.IGNORECASE) for name in names)
+def asks(amiss: str, lock: str) -> bool:
+    """Whether something that is amiss is a package of a lock."""
+    names = re.findall(r"^[\w.-]+(?===)", lock, re.MULTILINE)
+    return any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", amiss, re.IGNORECASE) for name in names)
 
 
-def _failed(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    return 1
+def _is_there(value: str) -> bool:
+    path = value.removeprefix("file://")
+    return not path.startswith("/") or Path(path).exists()
 
 
 if __name__ == "__main__":
