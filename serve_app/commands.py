@@ -22,7 +22,9 @@ from serve_app.shipped import CLIP
 
 USAGE_ERROR = 2
 SOMETHING_MISSING = 1
-ConfigFile = Annotated[Path, typer.Argument(help="Serve configuration: a file, or the name of a shipped one, such as echo.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(help="Serve configuration: a file, or the name of a shipped one, such as echo.")
+]
 
 
 def serve(

@@ -1,4 +1,4 @@
-"""Set-up installs what is locked: the Makefile's own steps, against an index on disk in which the world has moved on."""
+"""Set-up installs what is locked: the Makefile's own steps, against an index on disk that has moved on."""
 
 import os
 import shutil
@@ -49,15 +49,13 @@ class SetUp:
         self.write("installer", packed(self.index, "uv"))
         self.write("build", packed(self.index, "setuptools"))
         locked, pairs = pins(dev_lock()), asked()
-        self.wheels = [
-            made_up(self.index, name, locked[name], [f"{need}[{extras}]" for asker, need, extras in pairs if asker == name])
-            for name in {asker for asker, _, _ in pairs} - {need for _, need, _ in pairs}
-        ]
-        for name in {need for _, need, _ in pairs}:
-            extras = {extra for _, need, some in pairs if need == name for extra in some.split(",")}
-            needs = [f"{need}[{some}]" for asker, need, some in pairs if asker == name]
-            self.wheels.append(made_up(self.index, name, locked[name], needs, extras))
-            made_up(self.index, name, f"{locked[name]}.999", needs, extras)
+        self.wheels = []
+        for name in sorted({name for asker, need, _ in pairs for name in (asker, need)}):
+            needs = [f"{need}[{extras}]" for asker, need, extras in pairs if asker == name]
+            offered = {extra for _, need, extras in pairs if need == name for extra in extras.split(",")}
+            self.wheels.append(made_up(self.index, name, locked[name], needs, offered))
+            if offered:
+                made_up(self.index, name, f"{locked[name]}.999", needs, offered)
         self.write("dev", *self.wheels)
         (self.project / "pyproject.toml").write_text(
             '[build-system]\nrequires = ["setuptools>=80"]\nbuild-backend = "setuptools.build_meta"\n'

@@ -78,7 +78,9 @@ def _sha256(path: Path) -> str:
 
 def pins(text: str) -> dict[str, str]:
     """Package to version, of a lock."""
-    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.M)}
+    return {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)
+    }
 
 
 def asked_with_extras(names: Iterable[str], roots: Iterable[str]) -> Iterator[tuple[str, Requirement]]:
