@@ -33,8 +33,8 @@ PIP_TO_UV = {
 """Options of pip to the variables by which uv takes the same."""
 SEPARATORS = {"find-links": ","}
 """Between several values; a space for all other options."""
-NOISE = re.compile(r" [+~-] |Using ")
-"""Lines of uv, one for each package, that a log needn't have."""
+NOISE = re.compile(r" [+~-] |Using | *(Downloading|Downloaded|Building|Built|Uninstalled) ")
+"""What uv says of single packages; a log needn't have it."""
 
 
 class NotInstalled(Exception):
