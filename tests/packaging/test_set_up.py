@@ -155,6 +155,21 @@ def test_a_lock_that_lacks_something_is_told(done):
     assert "friend" in told.stderr
 
 
+def test_where_there_is_no_uv_pip_installs(done):
+    """Such as on a machine that uv is not built for."""
+    ours = (done.requirements / "installer.lock").read_text(encoding="utf-8")
+    done.uninstall("uv")
+    done.write("other", made_up(done.index, "other", "1"))
+    try:
+        (done.requirements / "installer.lock").write_text(f"uv==0.0.1 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
+        told = done.install("requirements/other.lock")
+    finally:
+        (done.requirements / "installer.lock").write_text(ours, encoding="utf-8")
+    assert told.returncode == 0, told.stderr
+    assert "pip installs" in told.stderr
+    assert done.installed()["other"] == "1"
+
+
 @pytest.mark.parametrize(("at_hand", "version", "cuda"), [((CPU, CUDA), CPU, False), ((CUDA,), CUDA, True)])
 def test_cuda_comes_where_torch_asks_for_it(done, at_hand, version, cuda):
     """A CPU build goes first where there is one; its users don't fetch gigabytes for a GPU."""
