@@ -213,9 +213,9 @@ def _growth_told(cache: Path | None, tell: Tell) -> Iterator[None]:
         yield
         return
     done = threading.Event()
+    before = _size_bytes(cache)
 
     def watch() -> None:
-        before = _size_bytes(cache)
         while not done.wait(TELL_EVERY_S):
             tell(f"fetched {(_size_bytes(cache) - before) / MIB:.0f} MiB")
 

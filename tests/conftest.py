@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.server import RunningServer, edited, start
 
 Serve = Callable[..., RunningServer]
+
+settings.register_profile("any machine", deadline=None)  # a busy one stops for longer than any deadline
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
