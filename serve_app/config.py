@@ -22,6 +22,7 @@ from deployments.tts.voices import VoiceBook
 from serve_app.doors import AuthOptions, DoorsOptions, LimitsConfig
 from serve_app.hosting import SocketLimits
 from serve_app.protocol import MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES
+from serve_app.shipped import PROJECT_DIR
 from serve_app.stream.values import Rung, StreamLimits
 
 ENV_PREFIX = "LIVEDUB_"
@@ -136,7 +137,7 @@ class AppConfig(_Section):
 
     log_level: LogLevel = "INFO"
     voices: str = "configs/voices.json"
-    """Path of the voice profiles; relative paths start at the project's folder."""
+    """Path of the voice profiles; relative paths start where the shipped `configs` are."""
     gpus: Literal["required", "awaited"] = "required"
     """Whether a cluster without any GPU is refused when an engine's device is cuda, or an autoscaler will bring one."""
     ingress: IngressConfig = IngressConfig()
@@ -159,7 +160,6 @@ class Setting:
     """`default`, `file`, or the name of an environment variable."""
 
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
 _LIVE = frozenset({"streams", "limits"})
 _WHOLE = ("log_level", "voices", "gpus")
 _SECTIONS = {*AppConfig.model_fields, *_LIVE} - {*_WHOLE}

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import httpx
 
-from serve_app.config import PROJECT_DIR
-
-CLIP = PROJECT_DIR / "tests" / "data" / "speech" / "two_cities.flac"
-CONFIG = PROJECT_DIR / "configs" / "local.yaml"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.5
 LOG_LINES = 15
+LIVEDUB = (sys.executable, "-P", "-m", "client")
+"""Ours, whatever modules the user's folder has."""
 Tell = Callable[[str], None]
 
 
@@ -43,14 +41,14 @@ def run_demo(clip: Path, config: Path, out: Path, tell: Tell) -> int:
     with _server(config, log, tell) as url:
         dubbed = out / f"{clip.stem}.es.m4a"
         tell(f"dubbing {clip.name} (English) into Spanish, over Socket.IO at {url}")
-        command = [sys.executable, "-m", "client", "dub", str(clip), "-o", str(dubbed), "--force"]
+        command = [*LIVEDUB, "dub", str(clip), "-o", str(dubbed), "--force"]
         return subprocess.run([*command, "--server", url], check=False, env=_environment()).returncode  # noqa: S603  # nosec B603
 
 
 @contextmanager
 def _server(config: Path, log: Path, tell: Tell) -> Iterator[str]:
     port = _free_port()
-    command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    command = [*LIVEDUB, "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         server = subprocess.Popen(  # noqa: S603  # nosec B603 - our own program
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True

@@ -17,9 +17,7 @@ USAGE_ERROR = 2
 
 
 def fetch(
-    config: Annotated[Path, typer.Argument(help="Serve configuration, such as configs/prod.yaml.")] = Path(
-        "configs/prod.yaml"
-    ),
+    config: Annotated[Path, typer.Argument(help="Serve configuration: a file, or a name.")] = Path("prod"),
     *,
     sums: Annotated[Path, typer.Option(help="Hashes to compare with; written when there are none yet.")] = Path(
         "SHA256SUMS"

@@ -65,7 +65,7 @@ def _packages(config: AppConfig) -> list[str]:
     for engine in (config.asr.engine, config.translation.engine, config.tts.engine):
         module, extra = PACKAGES.get(engine, ("", ""))
         if module and importlib.util.find_spec(module) is None:
-            found.append(f"the Python package of the engine {engine}: install livedub[{extra}]")
+            found.append(f"the Python package of the engine {engine}: pip install 'livedub[{extra}]'")
     return found
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from deployments.scaling import scaling_options
 from serve_app.config import ConfigError, load_args, load_asr_user_config, load_user_config, load_voices
+from serve_app.shipped import configuration, names
 
 POLICY = "serve_app.autoscaling:FragmentPolicy"
 """The scaling policy of model deployments, as a file names it."""
@@ -39,15 +40,15 @@ def checked(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_schema(path: Path) -> dict[str, Any]:
-    """A Serve configuration file, its shape checked but none of its values.
+    """A Serve configuration file, or the shipped one of that name, its shape checked but none of its values.
 
     Raises:
         ConfigError: no such file, no YAML, or not of the shape.
     """
     try:
-        schema = yaml.safe_load(path.read_text(encoding="utf-8"))
+        schema = yaml.safe_load(configuration(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {error.strerror}; by name there are {', '.join(names())}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     applications = schema.get("applications") if isinstance(schema, dict) else None

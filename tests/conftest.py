@@ -5,16 +5,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.server import RunningServer, edited, start
 
 Serve = Callable[..., RunningServer]
 
+settings.register_profile("any machine", deadline=None)  # a busy one stops for longer than any deadline
+settings.load_profile("any machine")
+
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def current() -> Iterator[dict[str, RunningServer]]:
+    """The server that runs, by its configuration."""
+    servers: dict[str, RunningServer] = {}
+    yield servers
+    _stop(servers)
+
+
+@pytest.fixture
+def alone(current: dict[str, RunningServer]) -> None:
+    """No shared server runs, so that the test may start its own."""
+    _stop(current)
+
+
+def _stop(servers: dict[str, RunningServer]) -> None:
+    for name in list(servers):
+        servers.pop(name).stop()
+
+
+@pytest.fixture(scope="session")
+def serve(current: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """`serve("fakes", {"args.asr.delay_ms": 5})`: a running server with this configuration."""
-    current: dict[str, RunningServer] = {}
 
     def running(
         config: str,
@@ -26,12 +48,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         server = current.get(key)
         if server is not None and server.process.poll() is None and not fresh:
             return server
-        for name in list(current):
-            current.pop(name).stop()
+        _stop(current)
         folder: Path = tmp_path_factory.mktemp("server")
         current[key] = start(edited(config, change or {}, folder), folder / "server.log", environ)
         return current[key]
 
-    yield running
-    for server in current.values():
-        server.stop()
+    return running

@@ -32,9 +32,7 @@ def plan(
     gpu: Annotated[
         str, typer.Option(help=f"GPU to plan for: cpu (none), {', '.join(CARDS)}; others by own measurements.")
     ],
-    config: Annotated[Path, typer.Option(help="Engines, models, num_gpus and bounds are read here.")] = Path(
-        "configs/prod.yaml"
-    ),
+    config: Annotated[Path, typer.Option(help="Engines, models, num_gpus and bounds are read here.")] = Path("prod"),
     *,
     least_streams: Annotated[int, typer.Option(min=0, max=MOST_STREAMS, help="Streams at the quietest time.")] = 0,
     fragment_s: Annotated[float, typer.Option(min=0.1, max=30, help="Length of a fragment.")] = 6.0,

@@ -78,13 +78,17 @@ def _runs_as_a_number(image: Dockerfile) -> bool:
 
 
 def _packages_are_hash_checked(image: Dockerfile) -> bool:
-    installs = re.findall(r"pip\S* (?:--python \S+ )?install [^&]*", " ".join(image.everywhere("RUN")))
-    return bool(installs) and all("--require-hashes" in line or "--no-index" in line for line in installs)
+    """By install.py, which does nothing else, or by pip out of what lies in the image."""
+    runs = " ".join(image.everywhere("RUN"))
+    installs = re.findall(r"(?:pip|uv)\S* (?:--python \S+ )?install [^&]*", runs)
+    return "/requirements/install.py" in runs and all("--no-index" in line for line in installs)
 
 
 def _nothing_is_built_unpinned(image: Dockerfile) -> bool:
-    lines = re.findall(r"pip\S* (?:--python \S+ )?(?:install|wheel) [^&]*", " ".join(image.everywhere("RUN")))
-    return all("--no-build-isolation" in line for line in lines if "build.lock" not in line and "dist/" not in line)
+    runs = " ".join(image.everywhere("RUN"))
+    locked, wheels = re.findall(r"&& locked \S+ ([^&]*)", runs), re.findall(r"pip\S* wheel [^&]*", runs)
+    builds = all(line.startswith("/requirements/build.lock ") for line in locked)
+    return bool(locked and wheels) and builds and all("--no-build-isolation" in line for line in wheels)
 
 
 def _no_build_tools(image: Dockerfile) -> bool:

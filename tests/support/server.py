@@ -93,16 +93,23 @@ class RunningServer:
         return self.process.wait()
 
 
-def start(config: Path, log: Path, environ: dict[str, str] | None = None, port: int | None = None) -> RunningServer:
+def start(
+    config: Path,
+    log: Path,
+    environ: dict[str, str] | None = None,
+    port: int | None = None,
+    livedub: tuple[str, ...] = (sys.executable, "-m", "client"),
+    folder: Path = PROJECT,
+) -> RunningServer:
     """Start `livedub serve`, on a free port unless one is named, and wait until /ready says yes."""
     port = port or free_port()
-    command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    command = [*livedub, "serve", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=PROJECT,
+            cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
             start_new_session=True,
         )

@@ -294,5 +294,6 @@ def test_a_level_above_the_count_is_one_that_the_server_foresees(story):
 def test_who_has_nothing_in_flight_is_told_to_go_on(story):
     story.say("received", "backpressure", severity="high", current_inflight=1)
     story.result(0)
+    story.take(1, 0)
     story.leave()
     assert story.checks() == ["backpressure"]

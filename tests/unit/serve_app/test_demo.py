@@ -7,19 +7,20 @@ import sys
 import pytest
 
 from serve_app import demo
-from serve_app.demo import CLIP, CONFIG, DemoError, run_demo
+from serve_app.demo import DemoError, run_demo
 from serve_app.serve_file import read_config
+from serve_app.shipped import CLIP, CONFIGS
 
 
 def test_what_the_demo_runs_on_ships_with_the_project():
     assert CLIP.is_file()
-    read_config(CONFIG)
+    read_config(CONFIGS / "local.yaml")
 
 
 def test_a_clip_that_is_not_there_is_named_before_anything_starts(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DemoError, match=r"none\.flac is not there"):
-        run_demo(tmp_path / "none.flac", CONFIG, out, pytest.fail)
+        run_demo(tmp_path / "none.flac", CONFIGS / "local.yaml", out, pytest.fail)
     assert not out.exists()
 
 

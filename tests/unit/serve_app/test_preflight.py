@@ -51,7 +51,8 @@ def test_gpus_that_nobody_counted_are_not_judged(prod):
 def test_a_missing_package_names_the_extra_that_brings_it(prod, monkeypatch):
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
     lacking = missing(prod, KEY | CONSENT, 1)
-    assert [sentence.split("livedub")[1] for sentence in lacking] == ["[local]", "[prod]", "[coqui]"]
+    remedies = [f"pip install 'livedub[{extra}]'" for extra in ("local", "prod", "coqui")]
+    assert [sentence.split(": ")[1] for sentence in lacking] == remedies
 
 
 def test_a_missing_program_names_its_debian_package(monkeypatch):
