@@ -17,7 +17,7 @@ from serve_app.gpus import count_gpus
 from serve_app.launcher import LaunchError, LaunchOptions, launch
 from serve_app.preflight import missing
 from serve_app.protocol import json_schema
-from serve_app.serve_file import args_of, read_config, read_schema, user_config_of
+from serve_app.serve_file import args_of, check_live, read_config, read_schema, user_config_of
 
 USAGE_ERROR = 2
 SOMETHING_MISSING = 1
@@ -92,7 +92,9 @@ def check(
     """
     console = Console(stderr=True)
     try:
-        lacking = missing(args_of(read_schema(config)), os.environ, _gpus_at(address))
+        schema = read_schema(config)
+        check_live(schema)
+        lacking = missing(args_of(schema), os.environ, _gpus_at(address))
     except ConfigError as error:
         console.print(f"livedub: error: {error}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(USAGE_ERROR) from None

@@ -13,6 +13,7 @@ from serve_app.config import PROJECT_DIR
 from serve_app.demo import DemoError
 from serve_app.launcher import LaunchError
 from serve_app.protocol import json_schema
+from serve_app.serve_schema import BUILD
 
 FAKES = str(PROJECT_DIR / "configs" / "fakes.yaml")
 LONG = "x" * 200
@@ -55,7 +56,7 @@ def test_a_value_in_brackets_is_no_markup(run):
 def test_a_wrong_configuration_is_one_line_on_stderr_and_code_2(command, run, tmp_path):
     path = tmp_path / "wrong.yaml"
     args = {"asr": {"engine": LONG}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
-    path.write_text(yaml.safe_dump({"applications": [{"args": args}]}))
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": BUILD, "args": args}]}))
     told = run(command, str(path))
     assert told.exit_code == 2
     assert told.stdout == ""

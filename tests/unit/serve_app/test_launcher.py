@@ -11,19 +11,21 @@ from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
 from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url
 from serve_app.serve_file import POLICY, args_of, draining, read_config, user_config_of
+from serve_app.serve_schema import BUILD
 
 CONFIGS = sorted((PROJECT_DIR / "configs").glob("*.yaml"))
 FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
+APPLICATION = {"name": "livedub", "import_path": BUILD}
 
 
 def schema(user_config: dict | None = None, **args: object) -> dict:
     deployments = [{"name": "Asr"}, {"name": "Ingress", "user_config": user_config}]
-    return {"applications": [{"name": "livedub", "args": FAKES | args, "deployments": deployments}]}
+    return {"applications": [APPLICATION | {"args": FAKES | args, "deployments": deployments}]}
 
 
 def scaled(policy: object) -> dict:
     deployments = [{"name": "Tts", "autoscaling_config": {"policy": policy}}]
-    return {"applications": [{"name": "livedub", "args": FAKES, "deployments": deployments}]}
+    return {"applications": [APPLICATION | {"args": FAKES, "deployments": deployments}]}
 
 
 @pytest.fixture
@@ -51,7 +53,10 @@ def test_every_shipped_file_is_read_whole(path):
     assert read_config(path) == yaml.safe_load(path.read_text())
 
 
-@pytest.mark.parametrize("policy", [{"policy_function": POLICY}, {"policy_function": "elsewhere:any"}])
+@pytest.mark.parametrize(
+    "policy",
+    [{"policy_function": POLICY}, {"policy_function": "ray.serve.autoscaling_policy:default_autoscaling_policy"}],
+)
 def test_a_policy_with_options_that_hold_and_anothers_policy_are_taken(policy, written):
     assert read_config(written(scaled(policy))) == scaled(policy)
 
@@ -78,7 +83,8 @@ def test_a_policy_with_options_that_hold_and_anothers_policy_are_taken(policy, w
             scaled({"policy_function": POLICY, "policy_kwargs": {"target_ms": 5}}),
             "0.autoscaling_config.*target_ms: .*5",
         ),
-        ({"applications": [{}]}, "asr: Field required"),
+        ({"applications": [{}]}, f"applications.0.import_path: is missing; needs {BUILD}"),
+        ({"applications": [APPLICATION]}, "asr: Field required"),
         (schema(asr={"engine": "fake", "modle": 1}), "asr.modle"),
         (schema(voices="/none.json"), "/none.json can't be read"),
         (schema({"streams": {"timeout_ms": 1}}), "streams.timeout_ms"),
