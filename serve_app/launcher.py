@@ -41,6 +41,8 @@ RAY_DEFAULTS = {
     "no_grpc_proxy": "0.0.0.0/0,::/0",
 }
 """Settings of Ray that hold unless the environment says otherwise."""
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+"""What Serve calls an application or a deployment that did not come up."""
 STOP_TIMEOUT_S = 30.0
 """For Ray's part of the end, behind the streams' own time."""
 
@@ -237,8 +239,10 @@ class _Server:
         while True:
             application = next(iter(serve.status().applications.values()), None)
             if application is not None:
-                if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                    raise LaunchError(f"{sentence(application.message)}; Ray's logs: {ray_logs(os.environ)}")
+                if application.status in FAILED:
+                    parts = (d.message for d in application.deployments.values() if d.status in FAILED)
+                    reason = next(filter(None, parts), application.message)
+                    raise LaunchError(f"{sentence(reason)}; Ray's logs: {ray_logs(os.environ)}")
                 loading = [name for name, d in application.deployments.items() if d.status != "HEALTHY"]
                 state = f"waiting for {', '.join(loading)}" if loading else ""
                 if state and state != told:

@@ -27,7 +27,7 @@ class Watchman:
 
     Args:
         tell: takes a line.
-        leave: ends the process with a code, at once; the kernel then ends Ray's processes.
+        leave: ends the process with a code, at once.
     """
 
     def __init__(self, tell: Callable[[str], None], leave: Callable[[int], None] = os._exit) -> None:
@@ -67,17 +67,22 @@ class Watchman:
             self.stop.set()
         elif number is not None and now_s - (self._asked_s or 0.0) >= AGAIN_S:
             self._tell("stopped at once; what was in flight is lost")
-            self._leave(128 + number)
+            self._end(128 + number)
         elif self._give_up_s is not None and now_s > self._give_up_s:
             self._tell("error: Ray did not stop in time; stopped at once")
-            self._leave(FAILED)
+            self._end(FAILED)
         elif self._ending:
             _end_the_deaf()
         else:
             gone = [name for pid, name in self._watched.items() if _has_ended(pid)]
             if gone:
                 self._tell(f"error: Ray has ended ({', '.join(gone)}), and the service with it")
-                self._leave(FAILED)
+                self._end(FAILED)
+
+    def _end(self, code: int) -> None:
+        for pid in children():
+            _kill_with_children(pid)
+        self._leave(code)
 
     def _run(self) -> None:
         while True:
@@ -85,15 +90,15 @@ class Watchman:
             self.hear(None if info is None else info.si_signo, time.monotonic())
 
 
-def children() -> dict[int, str]:
-    """Ids and names of the processes that this one started; empty where the system doesn't tell."""
+def children(parent: int | None = None) -> dict[int, str]:
+    """Ids and names of the processes that one (None: this one) started; empty where the system doesn't tell."""
     found = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = place.read_text(errors="replace").partition("(")[2].rpartition(")")
         except OSError:  # it has just ended
             continue
-        if int(rest.split()[1]) == os.getpid():
+        if int(rest.split()[1]) == (parent or os.getpid()):
             found[int(place.parent.name)] = name
     return found
 
@@ -113,4 +118,11 @@ def _end_the_deaf() -> None:
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             pending = next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:"))
             if pending & 1 << (signal.SIGTERM - 1):
-                os.kill(pid, signal.SIGKILL)
+                _kill_with_children(pid)
+
+
+def _kill_with_children(pid: int) -> None:
+    """Also what it started: a raylet's agents would see only after seconds that it is gone."""
+    for one in (*children(pid), pid):
+        with suppress(OSError):
+            os.kill(one, signal.SIGKILL)

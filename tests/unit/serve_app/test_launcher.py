@@ -376,7 +376,8 @@ def test_an_application_that_does_not_start_is_told_in_the_replicas_own_sentence
     server, _, _ = running
     monkeypatch.undo()
     message = "Traceback (most recent call last):\n  x\nNotStarted: livedub could not start Asr with x: no such model\n"
-    failed = SimpleNamespace(status="DEPLOY_FAILED", message=message)
+    asr = SimpleNamespace(status="DEPLOY_FAILED", message=message)
+    failed = SimpleNamespace(status="DEPLOY_FAILED", message="Failed to update ['Asr'].", deployments={"Asr": asr})
     monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"livedub": failed}))
 
     with pytest.raises(LaunchError, match=r"^could not start Asr with x: no such model; Ray's logs: /"):

@@ -64,9 +64,8 @@ def test_a_port_is_taken_while_a_service_starts_on_it():
 
 def test_what_keeps_a_port_lets_the_proxy_listen_on_it():
     port = free_port()
-    with reserve("127.0.0.1", port), socket.create_server(("127.0.0.1", port), reuse_port=True) as proxy:
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
-            proxy.accept()[0].close()
+    with reserve("127.0.0.1", port), socket.create_server(("127.0.0.1", port), reuse_port=True):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
 
 
 def test_connections_that_have_just_ended_do_not_keep_a_port():

@@ -13,7 +13,8 @@ from serve_app.watchman import AGAIN_S, FAILED, Watchman, children
 
 
 @pytest.fixture
-def watched():
+def watched(monkeypatch):
+    monkeypatch.setattr(module, "_kill_with_children", lambda _: None)
     told: list[str] = []
     left: list[int] = []
     return Watchman(told.append, left.append), told, left
