@@ -5,6 +5,7 @@ writes in front. Ray's own chatter is left out; Ray keeps all of it in the logs 
 """
 
 import json
+import os
 import re
 import sys
 import threading
@@ -25,6 +26,8 @@ _EXPECTED = (
     "Started Serve in namespace",
     "Connecting to existing Serve app",
 )
+_COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+_PLAIN = "\x1b[0m"
 _LOUD = ("warning", "error", "critical")
 
 
@@ -39,6 +42,7 @@ class Console:
     def __init__(self, out: TextIO, log_format: LogFormat = "auto") -> None:
         self._out = out
         self._text = log_format == "text" or (log_format == "auto" and out.isatty())
+        self._coloured = out.isatty() and not os.environ.get("NO_COLOR")
         self._own_as_json = log_format == "json"
         self._lock = threading.Lock()
         self._shown: dict[str, bool] = {}
@@ -86,7 +90,8 @@ class Console:
         entry.setdefault("level", "info")
         entry.setdefault("timestamp", datetime.now(UTC).isoformat().replace("+00:00", "Z"))
         if self._text:
-            self._write(_readable(process, entry))
+            colour = _COLOURS.get(str(entry["level"]), "") if self._coloured else ""
+            self._write(f"{colour}{_readable(process, entry)}{_PLAIN if colour else ''}")
         else:
             self._write(json.dumps({**entry, "process": process}, ensure_ascii=False))
 
@@ -147,7 +152,16 @@ def _entry_of(text: str) -> dict[str, Any] | None:
 def _readable(process: str, entry: Mapping[str, Any]) -> str:
     """`12:30:01 warning Asr: event key=value`, and a traceback below."""
     hidden = ("event", "level", "logger", "timestamp", "exception", "stack")
-    time_of_day = str(entry["timestamp"]).partition("T")[2][:8]
-    values = "".join(f" {key}={value}" for key, value in entry.items() if key not in hidden)
+    values = "".join(f" {key}={value}" for key, value in entry.items() if key not in hidden and value is not None)
     below = [line for key in ("exception", "stack") for line in str(entry.get(key) or "").splitlines()]
-    return "\n  ".join([f"{time_of_day} {entry['level']:<7} {process}: {entry['event']}{values}", *below])
+    return "\n  ".join(
+        [f"{_time_of_day(str(entry['timestamp']))} {entry['level']:<7} {process}: {entry['event']}{values}", *below]
+    )
+
+
+def _time_of_day(timestamp: str) -> str:
+    """Of this machine."""
+    try:
+        return f"{datetime.fromisoformat(timestamp).astimezone():%H:%M:%S}"
+    except ValueError:
+        return timestamp

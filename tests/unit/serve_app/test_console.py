@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,9 +10,19 @@ import pytest
 from serve_app.console import Console
 
 ENTRY = '{"model": "fake", "event": "asr_loaded", "level": "info", "timestamp": "2026-01-02T03:04:05.678Z"}'
+NAMELESS = ENTRY.replace('"fake"', "null")
 ASR = "(ServeReplica:livedub:Asr pid=12)"
 CONTROLLER = "(ServeController pid=7)"
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 3, in load\nKeyError: 1'
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 class Terminal(io.StringIO):
@@ -41,6 +52,18 @@ def test_a_terminal_gets_readable_lines():
     assert shown(f"{ASR} {ENTRY}", out=Terminal()) == ["03:04:05 info    Asr: asr_loaded model=fake"]
 
 
+def test_warnings_and_errors_have_colours_on_a_terminal(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    line = f"{ASR} {ENTRY.replace('info', 'warning')}"
+    assert shown(line, out=Terminal()) == ["\x1b[33m03:04:05 warning Asr: asr_loaded model=fake\x1b[0m"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert shown(line, out=Terminal()) == ["03:04:05 warning Asr: asr_loaded model=fake"]
+
+
+def test_what_an_entry_has_no_value_for_is_left_out():
+    assert text(f"{ASR} {NAMELESS}") == ["03:04:05 info    Asr: asr_loaded"]
+
+
 def test_anything_else_gets_the_entry_itself_with_the_process_that_wrote_it():
     assert entries(f"{ASR} {ENTRY}") == [json.loads(ENTRY) | {"process": "Asr"}]
 
@@ -54,7 +77,7 @@ def test_a_coloured_prefix_and_one_with_an_address_are_understood():
 
 
 def test_a_traceback_of_ours_stands_below_its_entry():
-    entry = json.dumps({"event": "bug", "level": "error", "timestamp": "T03:04:05", "exception": TRACEBACK})
+    entry = json.dumps({"event": "bug", "level": "error", "timestamp": "2026-01-02T03:04:05Z", "exception": TRACEBACK})
     assert text(f"{ASR} {entry}") == ["03:04:05 error   Asr: bug", *(f"  {line}" for line in TRACEBACK.splitlines())]
 
 
