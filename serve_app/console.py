@@ -49,6 +49,8 @@ class Console:
         """Whether each process's last entry was shown, and so what follows it."""
         self.ready = False
         """Whether the service has come up."""
+        self.unread = False
+        """Whether nobody is there any more to read."""
 
     def tell(self, line: str) -> None:
         """A line of the command's own."""
@@ -96,9 +98,12 @@ class Console:
             self._write(json.dumps({**entry, "process": process}, ensure_ascii=False))
 
     def _write(self, line: str) -> None:
-        with self._lock:
-            self._out.write(line + "\n")
-            self._out.flush()
+        try:
+            with self._lock:
+                self._out.write(line + "\n")
+                self._out.flush()
+        except OSError:  # the terminal was closed, or the other end of a pipe; what runs must still be stopped in order
+            self.unread = True
 
     def stream(self) -> "Lines":
         """What may stand in for `sys.stdout` or `sys.stderr`."""

@@ -85,7 +85,7 @@ def launch(options: LaunchOptions, console: Console) -> None:
             check_folder(os.environ)
         for name, value in RAY_DEFAULTS.items():
             os.environ.setdefault(name, value)
-        watchman = Watchman(console.tell)
+        watchman = Watchman(console.tell, unread=lambda: console.unread)
         watchman.start()
         server = _Server({**schema, "http_options": http}, options, console, watchman)
         try:

@@ -28,9 +28,16 @@ class Watchman:
     Args:
         tell: takes a line.
         leave: ends the process with a code, at once.
+        unread: whether nobody reads what is told: then a hangup is that of a terminal, and asks to stop.
     """
 
-    def __init__(self, tell: Callable[[str], None], leave: Callable[[int], None] = os._exit) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        leave: Callable[[int], None] = os._exit,
+        unread: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._unread = unread
         self._tell = tell
         self._leave = leave
         self._asked_s: float | None = None
@@ -60,6 +67,8 @@ class Watchman:
     def hear(self, number: int | None, now_s: float) -> None:
         """Act on a signal; None: none came."""
         if number == signal.SIGHUP:
+            self._tell("reading the file again")
+        if number == signal.SIGHUP and not self._unread():
             self.reload.set()
         elif number is not None and self._asked_s is None:
             self._asked_s = now_s

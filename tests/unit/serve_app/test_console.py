@@ -140,6 +140,19 @@ def test_lines_may_come_in_pieces():
     assert out.getvalue() == "03:04:05 info    Asr: asr_loaded model=fake\n"
 
 
+def test_a_reader_that_has_gone_stops_nothing():
+    """Else a closed terminal or pipe would end the command before it has taken down what runs."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    console = Console(Gone(), "text")
+    assert not console.unread
+    console.tell("stopping")
+    assert console.unread
+
+
 def test_the_commands_own_lines_are_json_only_where_that_is_asked_for():
     lines = {}
     for log_format in ("auto", "text", "json"):

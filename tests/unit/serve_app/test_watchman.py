@@ -54,6 +54,14 @@ def test_a_hangup_asks_to_read_the_file_again(watched):
     assert left == []
 
 
+def test_a_hangup_of_a_terminal_that_was_closed_asks_to_stop():
+    told: list[str] = []
+    watchman = Watchman(told.append, unread=lambda: True)
+    watchman.hear(signal.SIGHUP, 0.0)
+    assert watchman.stop.is_set()
+    assert not watchman.reload.is_set()
+
+
 def test_a_stop_that_takes_too_long_is_cut_short(watched):
     watchman, told, left = watched
     watchman.allow(5.0)
