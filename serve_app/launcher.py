@@ -8,6 +8,7 @@ finishes, then everything stops.
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,7 @@ def launch(options: LaunchOptions, console: Console) -> None:
         if options.address is None:
             held.enter_context(reserve(str(http["host"]), int(http["port"])))
             check_folder(os.environ)
-        for name, value in RAY_DEFAULTS.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(ray_settings(os.environ))
         watchman = Watchman(console.tell, unread=lambda: console.unread)
         watchman.start()
         server = _Server({**schema, "http_options": http}, options, console, watchman)
@@ -95,6 +95,14 @@ def launch(options: LaunchOptions, console: Console) -> None:
             console.tell("stopped before it was ready")
         finally:
             server.stop()
+
+
+def ray_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """RAY_DEFAULTS, or what the environment says instead; to what gRPC is to reach directly it can only add."""
+    direct = RAY_DEFAULTS["no_grpc_proxy"]
+    given = environ.get("no_grpc_proxy", "")
+    settings = {name: environ.get(name, value) for name, value in RAY_DEFAULTS.items()}
+    return settings | {"no_grpc_proxy": given if direct in given else ",".join(filter(None, (given, direct)))}
 
 
 def deploy(schema: dict[str, Any]) -> None:

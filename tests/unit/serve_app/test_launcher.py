@@ -12,7 +12,7 @@ import yaml
 from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
 from serve_app.console import Console
-from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url
+from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url, ray_settings
 from serve_app.serve_file import POLICY, args_of, draining, read_config, user_config_of
 from serve_app.serve_schema import BUILD
 from serve_app.watchman import Watchman
@@ -323,6 +323,18 @@ def test_gpus_of_this_machine_say_nothing_of_another_cluster(written, monkeypatc
     with pytest.raises(ConfigError, match="a GPU"):
         launcher._fit_to_run(LaunchOptions(written(needing)))
     assert launcher._fit_to_run(LaunchOptions(written(needing), address="10.0.0.9:6379")) == needing
+
+
+def test_replicas_reach_each_other_directly_whatever_proxies_the_environment_names():
+    """GRPC would go by way of http_proxy, and nothing would ever become ready."""
+    every = "0.0.0.0/0,::/0"
+    assert ray_settings({"http_proxy": "http://proxy"})["no_grpc_proxy"] == every
+    assert ray_settings({"no_grpc_proxy": "localhost"})["no_grpc_proxy"] == f"localhost,{every}"
+    assert ray_settings({"no_grpc_proxy": every})["no_grpc_proxy"] == every
+
+
+def test_a_setting_of_ray_in_the_environment_holds():
+    assert ray_settings({"RAY_DEDUP_LOGS": "1"})["RAY_DEDUP_LOGS"] == "1"
 
 
 def test_a_port_in_use_starts_nothing(written, monkeypatch):
