@@ -107,7 +107,7 @@ def children(parent: int | None = None) -> dict[int, str]:
             name, _, rest = place.read_text(errors="replace").partition("(")[2].rpartition(")")
         except OSError:  # it has just ended
             continue
-        if int(rest.split()[1]) == (parent or os.getpid()):
+        if rest.split()[1:2] == [str(parent or os.getpid())]:
             found[int(place.parent.name)] = name
     return found
 
@@ -125,7 +125,7 @@ def _end_the_deaf() -> None:
     for pid in children():
         with suppress(OSError):
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-            pending = next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:"))
+            pending = next((int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:")), 0)
             if pending & 1 << (signal.SIGTERM - 1):
                 _kill_with_children(pid)
 
