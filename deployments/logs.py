@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import structlog
 
 from deployments.contracts import FragmentRef
-from deployments.errors import Stage
+from deployments.errors import InternalFault, ModelFailed, Stage, StageError
 
+SERVE_LOGGER = "ray.serve"
 get_logger = structlog.stdlib.get_logger
 
 
@@ -42,6 +43,19 @@ def configure_logs(level: str = "INFO") -> None:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(logging.Formatter("%(message)s"))
             logger.addHandler(handler)
+    serve = logging.getLogger(SERVE_LOGGER)
+    serve.removeFilter(_no_refusal)
+    serve.addFilter(_no_refusal)
+
+
+def _no_refusal(record: logging.LogRecord) -> bool:
+    """False for what Serve logs, with a traceback, of a fragment that a stage refused or could not do in time.
+
+    That is no bug: the worker learns its code and metrics count it. What a model raised unexpectedly stays.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    unexpected = isinstance(error, ModelFailed | InternalFault) and error.__cause__ is not None
+    return unexpected or not isinstance(error, StageError)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
 from serve_app.config import ConfigError, live_variables, load_args, load_user_config, load_voices
+from serve_app.failures import name_of, told_plainly
 from serve_app.gpus import watch_gpus
 from serve_app.ingress import Ingress
 from serve_app.lasting import lasting
@@ -30,7 +31,8 @@ class AsrReplica(Asr):
     """Asr as Serve builds it: makes its engine, watches its GPUs."""
 
     def __init__(self, options: AsrOptions, **settings: Any) -> None:
-        super().__init__(options.build(), options.concurrency, **settings)
+        with told_plainly("Asr", name_of(options)):
+            super().__init__(options.build(), options.concurrency, **settings)
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -42,10 +44,11 @@ class TranslationReplica(Translation):
     """Translation as Serve builds it: makes its engine, counts its calls to outside services."""
 
     def __init__(self, options: TranslationOptions, **settings: Any) -> None:
-        engine = options.build()
-        if isinstance(engine, Observable):
-            engine.observe(ServiceMetrics(lasting(cast("Instruments", metrics))))
-        super().__init__(engine, options.concurrency, **settings)
+        with told_plainly("Translation", name_of(options)):
+            engine = options.build()
+            if isinstance(engine, Observable):
+                engine.observe(ServiceMetrics(lasting(cast("Instruments", metrics))))
+            super().__init__(engine, options.concurrency, **settings)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Ray Serve: what `autoscaling` decides by."""
@@ -57,13 +60,14 @@ class TtsReplica(Tts):
 
     def __init__(self, options: TtsOptions, **settings: Any) -> None:
         faster = options.faster
-        super().__init__(
-            options.build(),
-            concurrency=options.concurrency,
-            faster=faster.build() if faster else None,
-            faster_concurrency=faster.concurrency if faster else 1,
-            **settings,
-        )
+        with told_plainly("Tts", name_of(options)):
+            super().__init__(
+                options.build(),
+                concurrency=options.concurrency,
+                faster=faster.build() if faster else None,
+                faster_concurrency=faster.concurrency if faster else 1,
+                **settings,
+            )
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
     def record_autoscaling_stats(self) -> dict[str, float]:

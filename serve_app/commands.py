@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,25 +13,40 @@ from rich.markup import escape
 from rich.table import Table
 
 from serve_app.config import ConfigError, effective
+from serve_app.console import Console as ServiceConsole
+from serve_app.console import LogFormat
 from serve_app.demo import DemoError, run_demo
 from serve_app.gpus import count_gpus
 from serve_app.launcher import LaunchError, LaunchOptions, launch
 from serve_app.preflight import missing
 from serve_app.protocol import json_schema
-from serve_app.serve_file import args_of, read_config, read_schema, user_config_of
+from serve_app.serve_file import args_of, check_live, read_config, read_schema, user_config_of
+from serve_app.serve_schema import MAX_PORT
 from serve_app.shipped import CLIP
+from serve_app.variables import is_service_link
 
 USAGE_ERROR = 2
 SOMETHING_MISSING = 1
+NOT_UP = 1
 ConfigFile = Annotated[
     Path, typer.Argument(help="Serve configuration: a file, or the name of a shipped one, such as echo.")
 ]
 
 
+def _port(text: str) -> int | None:
+    if is_service_link("LIVEDUB_PORT", text):
+        return None
+    if text.isdecimal() and 1 <= int(text) <= MAX_PORT:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is not a number from 1 to {MAX_PORT}")
+
+
 def serve(
     config: ConfigFile = Path("local"),
     host: Annotated[str | None, typer.Option(envvar="LIVEDUB_HOST", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(envvar="LIVEDUB_PORT", min=1, max=65535, help="Port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(envvar="LIVEDUB_PORT", parser=_port, metavar="PORT", help="Port, 1 to 65535.")
+    ] = None,
     *,
     dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard too.")] = False,
     start_timeout_s: Annotated[float, typer.Option(min=1, help="Give up when it is not ready by then.")] = 300.0,
@@ -41,22 +57,26 @@ def serve(
         str | None,
         typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster to serve on; else one starts here."),
     ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            envvar="LIVEDUB_LOG_FORMAT", help="Logs: text, json, or auto: text on a terminal and json elsewhere."
+        ),
+    ] = "auto",
 ) -> None:
     """Start the service and keep it running until SIGTERM or Ctrl-C, then let streams finish.
 
-    Runs the same configuration that `serve run` takes. Exit code 0: stopped as asked; 2: the configuration is wrong or
-    the service did not come up.
+    Runs the same configuration that `serve run` takes. The same signal again, a second later, stops at once.
+
+    Exit code 0: stopped as asked; 1: it did not come up, or Ray ended under it; 2: the configuration or the environment
+    is wrong, or the port is taken, and nothing was started; 130 and 143: stopped at once by a second signal.
     """
-    console = Console(stderr=True)
-
-    def tell(line: str) -> None:
-        console.print(f"livedub: {line}", highlight=False, markup=False, soft_wrap=True)
-
+    console = ServiceConsole(sys.stderr, log_format)
     try:
-        launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s, address), tell)
+        launch(LaunchOptions(config, host, port, dashboard, start_timeout_s, drain_timeout_s, address), console)
     except (ConfigError, LaunchError) as error:
-        tell(f"error: {error}")
-        raise typer.Exit(USAGE_ERROR) from None
+        console.tell(f"error: {error}")
+        raise typer.Exit(USAGE_ERROR if isinstance(error, ConfigError) else NOT_UP) from None
 
 
 def config(
@@ -95,7 +115,9 @@ def check(
     """
     console = Console(stderr=True)
     try:
-        lacking = missing(args_of(read_schema(config)), os.environ, _gpus_at(address))
+        schema = read_schema(config)
+        check_live(schema)
+        lacking = missing(args_of(schema), os.environ, _gpus_at(address))
     except ConfigError as error:
         console.print(f"livedub: error: {error}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(USAGE_ERROR) from None

@@ -24,8 +24,8 @@ from serve_app.hosting import SocketLimits
 from serve_app.protocol import MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES
 from serve_app.shipped import PROJECT_DIR
 from serve_app.stream.values import Rung, StreamLimits
+from serve_app.variables import ENV_PREFIX, OTHER_VARIABLES, meant, own_variables
 
-ENV_PREFIX = "LIVEDUB_"
 ENV_SEPARATOR = "__"
 M = TypeVar("M", bound=BaseModel)
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -265,7 +265,9 @@ def _told(error: ValidationError, model: type[BaseModel], variables: Mapping[tup
         name = ".".join(path) + (f" (from {variable})" if variable else "")
         allowed = item["msg"]
         if item["type"] == "extra_forbidden" and section is not None:
-            allowed = f"no such setting; allowed: {', '.join(section.model_fields)}"
+            allowed = (
+                f"no such setting{meant(path[-1], section.model_fields)}; allowed: {', '.join(section.model_fields)}"
+            )
         elif item["type"] == "union_tag_not_found":
             allowed = f"`engine` is missing; allowed: {', '.join(engines)}"
         told.append(": ".join(part for part in (name, allowed) if part) + _given(item, path))
@@ -329,20 +331,40 @@ def _environment(environ: Mapping[str, str], *, live: bool) -> dict[str, Any]:
 def _variables(environ: Mapping[str, str], *, live: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Variables that name a value, with its path. Live sections belong to the user_config, all others to args.
 
-    A name without the separator may be anybody's (LIVEDUB_PORT, LIVEDUB_SERVER); with it, it must be a section's.
+    Every name must be one that somebody reads: a setting that is ignored without a word may be the one that locks the
+    door.
+
+    Raises:
+        ConfigError: nobody reads it.
     """
-    for name in sorted(environ):
-        if not name.startswith(ENV_PREFIX):
-            continue
+    for name in own_variables(environ):
         path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR))
-        if len(path) == 1:
-            if path[0] in _WHOLE and not live:
+        if len(path) == 1 and path[0] in _WHOLE:
+            if not live:
                 yield name, path
-        elif path[0] not in _SECTIONS:
-            allowed = ", ".join(f"{ENV_PREFIX}{known.upper()}{ENV_SEPARATOR}…" for known in sorted(_SECTIONS))
-            raise ConfigError(f"{name}: no section {path[0]!r}; allowed: {allowed}")
+        elif len(path) == 1 or path[0] not in _SECTIONS:
+            sections = (f"{ENV_PREFIX}{known.upper()}{ENV_SEPARATOR}…" for known in sorted(_SECTIONS))
+            allowed = ", ".join([*OTHER_VARIABLES, *(f"{ENV_PREFIX}{known.upper()}" for known in _WHOLE), *sections])
+            raise ConfigError(f"{name}: no such variable{meant(name, known_variables())}; allowed: {allowed}")
         elif (path[0] in _LIVE) == live:
             yield name, path
+
+
+def known_variables() -> list[str]:
+    """Names of all variables that are read here or by commands; those of lists and tables are not gone into."""
+    paths = [path for model in (AppConfig, IngressUserConfig) for path in _paths(model) if len(path) > 1]
+    settings = {ENV_PREFIX + ENV_SEPARATOR.join(path).upper() for path in paths if path[0] in _SECTIONS}
+    return [*sorted(settings), *(f"{ENV_PREFIX}{name.upper()}" for name in _WHOLE), *OTHER_VARIABLES]
+
+
+def _paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        inner = [kind] if isinstance(kind, type) and issubclass(kind, BaseModel) else [*_engines(kind).values()]
+        for section in inner:
+            yield from _paths(section, (*above, name))
+        if not inner:
+            yield (*above, name)
 
 
 def _parsed(name: str, text: str) -> object:
@@ -401,6 +423,7 @@ __all__ = [
     "Setting",
     "StreamsConfig",
     "effective",
+    "known_variables",
     "live_variables",
     "load_args",
     "load_asr_user_config",

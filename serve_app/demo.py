@@ -88,4 +88,4 @@ def _free_port() -> int:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return {"LIVEDUB_LOG_FORMAT": "text", **os.environ, "PYTHONUNBUFFERED": "1"}  # people read the log beside the dub

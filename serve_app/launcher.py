@@ -7,11 +7,9 @@ finishes, then everything stops.
 
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,14 @@ from typing import Any
 import httpx
 
 from serve_app.config import ConfigError
+from serve_app.console import Console
+from serve_app.failures import sentence
 from serve_app.gpus import count_gpus
+from serve_app.place import check_folder, dashboard_token, ray_logs, reserve
 from serve_app.planning.capacity import sentences
 from serve_app.preflight import require
 from serve_app.serve_file import args_of, checked, draining, read_schema
+from serve_app.watchman import Watchman
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 POLL_S = 0.5
@@ -37,9 +39,14 @@ RAY_DEFAULTS = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxying.middlewares",
+    # Replicas call each other by gRPC, which would go by way of http_proxy; what models download still does.
+    "no_grpc_proxy": "0.0.0.0/0,::/0",
 }
 """Settings of Ray that hold unless the environment says otherwise."""
-Tell = Callable[[str], None]
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+"""What Serve calls an application or a deployment that did not come up."""
+STOP_TIMEOUT_S = 30.0
+"""For Ray's part of the end, behind the streams' own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +69,41 @@ class LaunchError(RuntimeError):
     """The service did not come up; the message says why."""
 
 
-def launch(options: LaunchOptions, tell: Tell) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP has the file read again.
+def launch(options: LaunchOptions, console: Console) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP has the file read again. To be called in the main thread.
 
     Raises:
         ConfigError: before anything starts.
         LaunchError: it did not come up.
     """
-    schema = _fit_to_run(options)
-    http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
-    http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
-    schema = {**schema, "http_options": http}
-    stop, reload = threading.Event(), threading.Event()
-    _listen_to_signals(stop, reload)
-    for name, value in RAY_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    server = _Server(schema, options, tell, stop, reload)
-    try:
-        server.start()
-        server.serve()
-    except Stopped:
-        tell("stopped before it was ready")
-    finally:
-        server.stop()
+    with ExitStack() as held:
+        held.enter_context(redirect_stdout(console.stream()))  # before Ray is imported: its loggers keep it
+        held.enter_context(redirect_stderr(console.stream()))
+        schema = _fit_to_run(options)
+        http = {"host": "127.0.0.1", "port": 8000, **(schema.get("http_options") or {})}
+        http |= {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
+        if options.address is None:
+            held.enter_context(reserve(str(http["host"]), int(http["port"])))
+            check_folder(os.environ)
+        os.environ.update(ray_settings(os.environ))
+        watchman = Watchman(console.tell, unread=lambda: console.unread)
+        watchman.start()
+        server = _Server({**schema, "http_options": http}, options, console, watchman)
+        try:
+            server.start()
+            server.serve()
+        except Stopped:
+            console.tell("stopped before it was ready")
+        finally:
+            server.stop()
+
+
+def ray_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """RAY_DEFAULTS, or what the environment says instead; to what gRPC is to reach directly it can only add."""
+    direct = RAY_DEFAULTS["no_grpc_proxy"]
+    given = environ.get("no_grpc_proxy", "")
+    settings = {name: environ.get(name, value) for name, value in RAY_DEFAULTS.items()}
+    return settings | {"no_grpc_proxy": given if direct in given else ",".join(filter(None, (given, direct)))}
 
 
 def deploy(schema: dict[str, Any]) -> None:
@@ -118,12 +137,6 @@ def _fit_to_run(options: LaunchOptions) -> dict[str, Any]:
     return checked(schema)
 
 
-def _listen_to_signals(stop: threading.Event, reload: threading.Event) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: reload.set())
-
-
 def local_url(http: dict[str, Any]) -> str:
     """Where this machine reaches a server with these `http_options`."""
     host = str(http["host"])
@@ -133,19 +146,12 @@ def local_url(http: dict[str, Any]) -> str:
 
 
 class _Server:
-    def __init__(
-        self,
-        schema: dict[str, Any],
-        options: LaunchOptions,
-        tell: Tell,
-        stop: threading.Event,
-        reload: threading.Event,
-    ) -> None:
+    def __init__(self, schema: dict[str, Any], options: LaunchOptions, console: Console, watchman: Watchman) -> None:
         self._schema = schema
         self._options = options
-        self._tell = tell
-        self._stop = stop
-        self._reload = reload
+        self._console = console
+        self._tell = console.tell
+        self._watchman = watchman
         self._url = local_url(schema["http_options"])
         self._up = False
 
@@ -160,23 +166,35 @@ class _Server:
         own = {"include_dashboard": self._options.dashboard, "object_store_memory": OBJECT_STORE_BYTES}
         where = {"address": address} if address else own
         try:
-            ray.init(**where, namespace="serve", logging_level=logging.WARNING)
+            joined = ray.init(**where, namespace="serve", logging_level=logging.WARNING)
         except ConnectionError as error:
             raise LaunchError(f"no Ray cluster at {address}: {' '.join(str(error).split())}") from None
-        _listen_to_signals(self._stop, self._reload)  # again: Ray has put handlers of its own there, which exit at once
+        except (OSError, RuntimeError, ValueError) as error:
+            raise LaunchError(f"Ray did not start: {sentence(str(error))}") from None
+        if address is None:
+            self._watchman.watch()
+        self._go_on()
         serve.start(proxy_location=self._schema.get("proxy_location"), http_options=self._schema["http_options"])
+        self._go_on()
         deploy(self._schema)
         self._wait_until_running(started_s)
         self._up = True
         self._wait_until_ready(started_s)
+        self._console.ready = True
+        if self._options.dashboard and joined.dashboard_url:
+            self._tell(f"dashboard: http://{joined.dashboard_url} {dashboard_token(os.environ)}")
         self._tell(f"ready after {time.monotonic() - started_s:.1f} s: {self._url} (Socket.IO at /socket.io/)")
         self._tell_capacity()
 
+    def _go_on(self) -> None:
+        if self._watchman.stop.is_set():
+            raise Stopped
+
     def serve(self) -> None:
         """Wait for the signal to stop; roll out what the file says at each signal to read it again."""
-        while not self._stop.wait(POLL_S):
-            if self._reload.is_set():
-                self._reload.clear()
+        while not self._watchman.stop.wait(POLL_S):
+            if self._watchman.reload.is_set():
+                self._watchman.reload.clear()
                 with suppress(Stopped):
                     self._roll_out()
 
@@ -207,11 +225,21 @@ class _Server:
 
         if not ray.is_initialized():
             return
-        if self._up:
-            self._tell("stopping: streams finish what is in flight")
-            self._drain()
-        serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        drain_s = self._options.drain_timeout_s if self._up else 0.0
+        self._watchman.allow(drain_s + STOP_TIMEOUT_S)
+        try:
+            if self._up:
+                self._tell("streams finish what is in flight")
+                self._drain()
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, what runs has to be taken down
+            self._tell(f"error: the streams could not be told: {sentence(str(error))}; stopping all the same")
+        try:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - the same
+            self._tell(f"error: Serve did not shut down: {sentence(str(error))}; stopping all the same")
+        finally:
+            self._watchman.let_end()
+            ray.shutdown()
         self._tell("stopped")
 
     def _wait_until_running(self, started_s: float) -> None:
@@ -221,8 +249,10 @@ class _Server:
         while True:
             application = next(iter(serve.status().applications.values()), None)
             if application is not None:
-                if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                    raise LaunchError(f"the application did not start: {application.message}")
+                if application.status in FAILED:
+                    parts = (d.message for d in application.deployments.values() if d.status in FAILED)
+                    reason = next(filter(None, parts), application.message)
+                    raise LaunchError(f"{sentence(reason)}; Ray's logs: {ray_logs(os.environ)}")
                 loading = [name for name, d in application.deployments.items() if d.status != "HEALTHY"]
                 state = f"waiting for {', '.join(loading)}" if loading else ""
                 if state and state != told:
@@ -249,8 +279,7 @@ class _Server:
                 self._tell(line)
 
     def _check_time(self, started_s: float, state: str) -> None:
-        if self._stop.is_set():
-            raise Stopped
+        self._go_on()
         if time.monotonic() - started_s > self._options.start_timeout_s:
             raise LaunchError(f"not ready after {self._options.start_timeout_s:.0f} s: {state}")
         time.sleep(POLL_S)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deployments.asr.faster_whisper import FasterWhisperOptions
 from deployments.translation.apertium import ApertiumOptions
 from deployments.tts.espeak import EspeakOptions
 from deployments.tts.xtts import PUBLISHED, XttsOptions
 from serve_app.config import AppConfig, ConfigError, load_args, load_voices
+from serve_app.variables import meant
 
 PACKAGES = {
     "faster_whisper": ("faster_whisper", "local"),
@@ -19,6 +21,8 @@ PACKAGES = {
     "coqui": ("TTS", "coqui"),
 }
 """Engine to the module that it needs and the extra of livedub that brings it."""
+EMBEDDED = "embedded"
+"""The Whisper model that comes in a package."""
 PLACEHOLDER_KEY = "missing"
 CPML = (
     "your consent to the licence of the XTTS v2 weights, which forbids commercial use: read https://coqui.ai/cpml and "
@@ -46,7 +50,8 @@ def missing(args: Mapping[str, Any], environ: Mapping[str, str], gpus: float | N
             raise
         config = load_args(args, {**environ, "DEEPL_API_KEY": PLACEHOLDER_KEY})
         found.append("a DeepL key: set DEEPL_API_KEY (or DEEPL_AUTH_KEY) in the environment")
-    return [*found, *_packages(config), *_programs(config), *_voices(config), *_models(config), *_gpus(config, gpus)]
+    models = [*_whisper(config, environ), *_models(config)]
+    return [*found, *_packages(config), *_programs(config), *_voices(config), *models, *_gpus(config, gpus)]
 
 
 def require(args: Mapping[str, Any], environ: Mapping[str, str], gpus: float | None) -> None:
@@ -92,6 +97,30 @@ def _voices(config: AppConfig) -> list[str]:
     if not defaults:
         found.append(f"a default voice for the engine {config.tts.engine} in {config.voices}")
     return found
+
+
+def _whisper(config: AppConfig, environ: Mapping[str, str]) -> list[str]:
+    """What can be known of a Whisper model without asking the hub for it."""
+    options = config.asr
+    if not isinstance(options, FasterWhisperOptions) or options.model == EMBEDDED or Path(options.model).is_dir():
+        return []
+    if importlib.util.find_spec("faster_whisper") is None:
+        return []
+    from faster_whisper.utils import available_models, download_model  # noqa: PLC0415 - an optional dependency
+
+    name, known = options.model, [EMBEDDED, *available_models()]
+    if name.startswith((".", "/", "~")):
+        return [f"the Whisper model of asr.model: there is no folder {name}"]
+    if "/" not in name and name not in known:
+        return [f"a Whisper model: there is none named {name}{meant(name, known)}; there are {', '.join(known)}"]
+    if environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        return []
+    try:
+        download_model(name, local_files_only=True)
+    except (OSError, ValueError):  # what the hub's client raises when it has nothing cached
+        remedy = "HF_HUB_OFFLINE forbids to fetch it; run `livedub fetch` without that"
+        return [f"the Whisper model {name}: it is not in the cache, and {remedy}"]
+    return []
 
 
 def _models(config: AppConfig) -> list[str]:

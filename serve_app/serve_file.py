@@ -11,6 +11,7 @@ import yaml
 
 from deployments.scaling import scaling_options
 from serve_app.config import ConfigError, load_args, load_asr_user_config, load_user_config, load_voices
+from serve_app.serve_schema import BUILD, check_serve_options
 from serve_app.shipped import configuration, names
 
 POLICY = "serve_app.autoscaling:FragmentPolicy"
@@ -34,16 +35,25 @@ def checked(schema: dict[str, Any]) -> dict[str, Any]:
     """
     config = load_args(args_of(schema), os.environ)
     load_voices(config.voices)
-    load_user_config(user_config_of(schema), os.environ)
-    load_asr_user_config(user_config_of(schema, "Asr"))
+    check_live(schema)
     return schema
 
 
-def read_schema(path: Path) -> dict[str, Any]:
-    """A Serve configuration file, or the shipped one of that name, its shape checked but none of its values.
+def check_live(schema: dict[str, Any]) -> None:
+    """Refuse what is wrong in the parts that may change while streams run.
 
     Raises:
-        ConfigError: no such file, no YAML, or not of the shape.
+        ConfigError: naming the wrong field.
+    """
+    load_user_config(user_config_of(schema), os.environ)
+    load_asr_user_config(user_config_of(schema, "Asr"))
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """A Serve configuration file, all that is Serve's in it checked, but none of our values.
+
+    Raises:
+        ConfigError: no such file, no YAML, or an option that Serve would refuse or ignore.
     """
     try:
         schema = yaml.safe_load(configuration(path).read_text(encoding="utf-8"))
@@ -53,8 +63,9 @@ def read_schema(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     applications = schema.get("applications") if isinstance(schema, dict) else None
     if not isinstance(applications, list) or not applications:
-        raise ConfigError(f"{path}: `applications` is missing; it needs one with import_path serve_app.app:build")
+        raise ConfigError(f"{path}: `applications` is missing; it needs one with import_path {BUILD}")
     _check_shape(applications[0])
+    check_serve_options(schema)
     return {**schema}
 
 

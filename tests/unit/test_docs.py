@@ -49,6 +49,7 @@ from serve_app.protocol import (
 from serve_app.socket import SocketServer
 from serve_app.stream.negotiation import Abilities
 from serve_app.stream.values import Outcome, StreamLimits
+from serve_app.variables import OTHER_VARIABLES
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -122,7 +123,7 @@ def test_the_options_that_stand_alone_in_the_readme_exist():
 
 def test_every_environment_variable_named_is_read():
     sections = {*AppConfig.model_fields, *IngressUserConfig.model_fields}
-    alone = {"HOST", "PORT", "DRAIN_TIMEOUT_S", "SERVER", "TOKEN", "LOG_LEVEL", "VOICES", "GPUS", "TEST_ENGINE"}
+    alone = {name.removeprefix("LIVEDUB_") for name in OTHER_VARIABLES} | {"LOG_LEVEL", "VOICES", "GPUS", "TEST_ENGINE"}
     for name in DOCUMENTS:
         for variable in re.findall(r"LIVEDUB_([A-Z_]+[A-Z]\b)", text_of(name)):
             section, separator, _ = variable.partition("__")

@@ -8,11 +8,12 @@ import yaml
 from typer.testing import CliRunner
 
 from serve_app import commands
-from serve_app.commands import config, demo, schema, serve
+from serve_app.commands import check, config, demo, schema, serve
 from serve_app.config import PROJECT_DIR
 from serve_app.demo import DemoError
 from serve_app.launcher import LaunchError
 from serve_app.protocol import json_schema
+from serve_app.serve_schema import BUILD
 
 FAKES = str(PROJECT_DIR / "configs" / "fakes.yaml")
 LONG = "x" * 200
@@ -21,7 +22,7 @@ LONG = "x" * 200
 @pytest.fixture
 def run():
     app = typer.Typer()
-    for command in (config, schema, serve, demo):
+    for command in (config, check, schema, serve, demo):
         app.command()(command)
 
     def invoke(*args: str, **environ: str):
@@ -55,7 +56,7 @@ def test_a_value_in_brackets_is_no_markup(run):
 def test_a_wrong_configuration_is_one_line_on_stderr_and_code_2(command, run, tmp_path):
     path = tmp_path / "wrong.yaml"
     args = {"asr": {"engine": LONG}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
-    path.write_text(yaml.safe_dump({"applications": [{"args": args}]}))
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": BUILD, "args": args}]}))
     told = run(command, str(path))
     assert told.exit_code == 2
     assert told.stdout == ""
@@ -76,7 +77,7 @@ def test_schema_prints_the_protocol(run):
 
 def test_serve_launches_what_the_command_line_and_the_environment_say(run, monkeypatch):
     given = []
-    monkeypatch.setattr(commands, "launch", lambda options, tell: given.append(options))
+    monkeypatch.setattr(commands, "launch", lambda options, console: given.append(options))
     done = run("serve", FAKES, "--port", "9001", "--dashboard", LIVEDUB_HOST="::", LIVEDUB_DRAIN_TIMEOUT_S="7")
     assert done.exit_code == 0
     [options] = given
@@ -84,14 +85,57 @@ def test_serve_launches_what_the_command_line_and_the_environment_say(run, monke
     assert (options.dashboard, options.start_timeout_s, options.drain_timeout_s) == (True, 300, 7)
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x", "8000x"])
+def test_a_port_that_is_none_is_refused(port, run, monkeypatch):
+    monkeypatch.setattr(commands, "launch", pytest.fail)
+    told = run("serve", FAKES, LIVEDUB_PORT=port)
+    assert told.exit_code == 2
+
+
+def test_a_link_to_a_service_of_kubernetes_is_no_port(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(commands, "launch", lambda options, console: given.append(options))
+    assert run("serve", FAKES, LIVEDUB_PORT="tcp://10.0.0.1:8000").exit_code == 0
+    assert given[0].port is None
+
+
+@pytest.mark.parametrize("command", ["config", "check", "serve"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"num_replicas": 0}, "num_replicas: Input should be greater than 0; got 0"),
+        ({"max_ongoing_request": 5}, "max_ongoing_request: no such option (did you mean max_ongoing_requests?)"),
+        ({"user_config": {"max_batch_siz": 3}}, "max_batch_siz"),
+    ],
+)
+def test_every_command_finds_what_serve_would_find_late(command, change, told, run, tmp_path):
+    content = yaml.safe_load((PROJECT_DIR / "configs" / "echo.yaml").read_text())
+    content["applications"][0]["deployments"][1].update(change)
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(content))
+    refused = run(command, str(path))
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["config", "check", "serve"])
+def test_a_variable_with_an_underscore_missing_is_refused(command, run):
+    """It would leave the door open without a word."""
+    refused = run(command, FAKES, LIVEDUB_AUTH_API_KEYS='["secret"]')
+    assert refused.exit_code == 2
+    assert "did you mean LIVEDUB_AUTH__API_KEYS?" in refused.stderr
+    assert "secret" not in refused.stderr
+
+
 def test_a_service_that_does_not_come_up_is_told_in_one_line(run, monkeypatch):
-    def launch(options, tell):
-        tell("starting")
+    def launch(options, console):
+        console.tell("starting")
         raise LaunchError(f"not ready [really] {LONG}")
 
     monkeypatch.setattr(commands, "launch", launch)
     told = run("serve", FAKES)
-    assert told.exit_code == 2
+    assert told.exit_code == 1
     assert told.stderr == f"livedub: starting\nlivedub: error: not ready [really] {LONG}\n"
 
 

@@ -1,7 +1,9 @@
 """The file that the service is run with, and what the launcher decides before it starts anything."""
 
-import threading
+import io
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -9,21 +11,25 @@ import yaml
 
 from serve_app import launcher
 from serve_app.config import PROJECT_DIR, ConfigError, load_user_config
-from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url
+from serve_app.console import Console
+from serve_app.launcher import LaunchError, LaunchOptions, Stopped, launch, local_url, ray_settings
 from serve_app.serve_file import POLICY, args_of, draining, read_config, user_config_of
+from serve_app.serve_schema import BUILD
+from serve_app.watchman import Watchman
 
 CONFIGS = sorted((PROJECT_DIR / "configs").glob("*.yaml"))
 FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
+APPLICATION = {"name": "livedub", "import_path": BUILD}
 
 
 def schema(user_config: dict | None = None, **args: object) -> dict:
     deployments = [{"name": "Asr"}, {"name": "Ingress", "user_config": user_config}]
-    return {"applications": [{"name": "livedub", "args": FAKES | args, "deployments": deployments}]}
+    return {"applications": [APPLICATION | {"args": FAKES | args, "deployments": deployments}]}
 
 
 def scaled(policy: object) -> dict:
     deployments = [{"name": "Tts", "autoscaling_config": {"policy": policy}}]
-    return {"applications": [{"name": "livedub", "args": FAKES, "deployments": deployments}]}
+    return {"applications": [APPLICATION | {"args": FAKES, "deployments": deployments}]}
 
 
 @pytest.fixture
@@ -51,7 +57,10 @@ def test_every_shipped_file_is_read_whole(path):
     assert read_config(path) == yaml.safe_load(path.read_text())
 
 
-@pytest.mark.parametrize("policy", [{"policy_function": POLICY}, {"policy_function": "elsewhere:any"}])
+@pytest.mark.parametrize(
+    "policy",
+    [{"policy_function": POLICY}, {"policy_function": "ray.serve.autoscaling_policy:default_autoscaling_policy"}],
+)
 def test_a_policy_with_options_that_hold_and_anothers_policy_are_taken(policy, written):
     assert read_config(written(scaled(policy))) == scaled(policy)
 
@@ -78,7 +87,8 @@ def test_a_policy_with_options_that_hold_and_anothers_policy_are_taken(policy, w
             scaled({"policy_function": POLICY, "policy_kwargs": {"target_ms": 5}}),
             "0.autoscaling_config.*target_ms: .*5",
         ),
-        ({"applications": [{}]}, "asr: Field required"),
+        ({"applications": [{}]}, f"applications.0.import_path: is missing; needs {BUILD}"),
+        ({"applications": [APPLICATION]}, "asr: Field required"),
         (schema(asr={"engine": "fake", "modle": 1}), "asr.modle"),
         (schema(voices="/none.json"), "/none.json can't be read"),
         (schema({"streams": {"timeout_ms": 1}}), "streams.timeout_ms"),
@@ -154,7 +164,7 @@ def test_the_own_server_is_asked_where_it_listens(host, expected):
 
 def test_a_wrong_configuration_starts_nothing(tmp_path):
     with pytest.raises(ConfigError):
-        launch(LaunchOptions(tmp_path / "none.yaml"), pytest.fail)
+        launch(LaunchOptions(tmp_path / "none.yaml"), Console(io.StringIO()))
 
 
 def test_a_launch_that_failed_is_no_configuration_error():
@@ -175,8 +185,10 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(launcher.httpx, "get", get)
     options = LaunchOptions(Path("x.yaml"))
-    signals = threading.Event(), threading.Event()
-    server = launcher._Server({"http_options": {"host": "127.0.0.1", "port": 1}}, options, print, *signals)
+    console = Console(io.StringIO())
+    server = launcher._Server(
+        {"http_options": {"host": "127.0.0.1", "port": 1}}, options, console, Watchman(console.tell)
+    )
     return server, answers
 
 
@@ -203,7 +215,7 @@ def test_a_server_is_ready_when_it_says_so(asked):
 def test_a_signal_ends_the_wait_for_a_server_that_does_not_come_up(asked):
     server, answers = asked
     answers.append(httpx.ConnectError("refused"))
-    server._stop.set()
+    server._watchman.stop.set()
     with pytest.raises(Stopped):
         server._wait_until_ready(0.0)
 
@@ -224,19 +236,21 @@ def running(written, monkeypatch):
     monkeypatch.setattr(launcher, "count_gpus", lambda: 0.0)
     options = LaunchOptions(written(schema()))
     told: list[str] = []
-    stop, reload = threading.Event(), threading.Event()
+    console = Console(io.StringIO())
+    monkeypatch.setattr(console, "tell", told.append)
     http = {"host": "127.0.0.1", "port": 1}
-    server = launcher._Server({**schema(), "http_options": http}, options, told.append, stop, reload)
+    watchman = Watchman(console.tell)
+    server = launcher._Server({**schema(), "http_options": http}, options, console, watchman)
     deployed: list[dict] = []
     monkeypatch.setattr(launcher, "deploy", deployed.append)
-    monkeypatch.setattr(server, "_wait_until_running", lambda _: stop.set())
+    monkeypatch.setattr(server, "_wait_until_running", lambda _: watchman.stop.set())
     return server, deployed, told
 
 
 def test_a_signal_to_read_the_file_again_rolls_it_out_and_keeps_the_port(running, written):
     server, deployed, told = running
     written({**schema({"streams": {"timeout_ms": 9000}}), "http_options": {"port": 2}})
-    server._reload.set()
+    server._watchman.reload.set()
 
     server.serve()
 
@@ -283,7 +297,7 @@ def test_a_roll_out_that_fails_leaves_the_server_running(running, monkeypatch):
     server._roll_out()
 
     assert "no GPU. Mend the file and send SIGHUP again" in told[-1]
-    assert not server._stop.is_set()
+    assert not server._watchman.stop.is_set()
 
 
 def test_a_cluster_that_does_not_answer_is_told_with_its_address(written, monkeypatch):
@@ -295,7 +309,8 @@ def test_a_cluster_that_does_not_answer_is_told_with_its_address(written, monkey
     monkeypatch.setattr("ray.init", refuse)
     http = {"http_options": {"host": "127.0.0.1", "port": 1}}
     options = LaunchOptions(written(schema()), address="10.0.0.9:6379")
-    server = launcher._Server({**schema(), **http}, options, lambda _: None, threading.Event(), threading.Event())
+    console = Console(io.StringIO())
+    server = launcher._Server({**schema(), **http}, options, console, Watchman(console.tell))
 
     with pytest.raises(LaunchError, match=r"no Ray cluster at 10\.0\.0\.9:6379: nobody there"):
         server.start()
@@ -308,3 +323,74 @@ def test_gpus_of_this_machine_say_nothing_of_another_cluster(written, monkeypatc
     with pytest.raises(ConfigError, match="a GPU"):
         launcher._fit_to_run(LaunchOptions(written(needing)))
     assert launcher._fit_to_run(LaunchOptions(written(needing), address="10.0.0.9:6379")) == needing
+
+
+def test_replicas_reach_each_other_directly_whatever_proxies_the_environment_names():
+    """GRPC would go by way of http_proxy, and nothing would ever become ready."""
+    every = "0.0.0.0/0,::/0"
+    assert ray_settings({"http_proxy": "http://proxy"})["no_grpc_proxy"] == every
+    assert ray_settings({"no_grpc_proxy": "localhost"})["no_grpc_proxy"] == f"localhost,{every}"
+    assert ray_settings({"no_grpc_proxy": every})["no_grpc_proxy"] == every
+
+
+def test_a_setting_of_ray_in_the_environment_holds():
+    assert ray_settings({"RAY_DEDUP_LOGS": "1"})["RAY_DEDUP_LOGS"] == "1"
+
+
+def test_a_port_in_use_starts_nothing(written, monkeypatch):
+    monkeypatch.setattr("ray.init", pytest.fail)
+    monkeypatch.setattr(launcher, "count_gpus", lambda: 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is in use.*--port"):
+            launch(LaunchOptions(written(schema()), host="127.0.0.1", port=port), Console(io.StringIO()))
+
+
+@pytest.fixture
+def shutdowns(monkeypatch):
+    """A Ray that runs, and what is shut down of it, in order."""
+    calls: list[str] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("ray"))
+    monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append("serve"))
+    return calls
+
+
+def test_a_drain_that_fails_is_told_and_everything_is_taken_down_all_the_same(running, shutdowns, monkeypatch):
+    server, _, told = running
+    server._up = True
+
+    def fail(_: dict) -> None:
+        raise RuntimeError("the controller is gone")
+
+    monkeypatch.setattr(launcher, "deploy", fail)
+    server.stop()
+
+    assert shutdowns == ["serve", "ray"]
+    assert "the controller is gone; stopping all the same" in told[-2]
+    assert told[-1] == "stopped"
+
+
+def test_a_shutdown_of_serve_that_fails_does_not_keep_ray(running, shutdowns, monkeypatch):
+    server, _, told = running
+
+    def fail() -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr("ray.serve.shutdown", fail)
+    server.stop()
+
+    assert shutdowns == ["ray"]
+    assert "Serve did not shut down: no answer" in told[0]
+
+
+def test_an_application_that_does_not_start_is_told_in_the_replicas_own_sentence(running, monkeypatch):
+    server, _, _ = running
+    monkeypatch.undo()
+    message = "Traceback (most recent call last):\n  x\nNotStarted: livedub could not start Asr with x: no such model\n"
+    asr = SimpleNamespace(status="DEPLOY_FAILED", message=message)
+    failed = SimpleNamespace(status="DEPLOY_FAILED", message="Failed to update ['Asr'].", deployments={"Asr": asr})
+    monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"livedub": failed}))
+
+    with pytest.raises(LaunchError, match=r"^could not start Asr with x: no such model; Ray's logs: /"):
+        server._wait_until_running(0.0)

@@ -107,3 +107,35 @@ def test_a_wrong_setting_is_an_error_not_something_missing(prod):
 def test_the_other_configurations_need_no_gpu_and_no_key(name):
     text = Path(PROJECT_DIR / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
     assert missing(yaml.safe_load(text)["applications"][0]["args"], {}, 0) == []
+
+
+@pytest.fixture
+def whisper():
+    """A laptop's configuration with another Whisper model."""
+    text = (PROJECT_DIR / "configs" / "local.yaml").read_text(encoding="utf-8")
+    args = yaml.safe_load(text)["applications"][0]["args"]
+    return lambda model: {**args, "asr": {**args["asr"], "model": model}}
+
+
+def test_a_whisper_model_that_nobody_knows_is_told_with_the_nearest_name(whisper):
+    [sentence] = missing(whisper("smal"), {}, 0)
+    assert "none named smal (did you mean small?)" in sentence
+    assert "large-v3" in sentence
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told(whisper):
+    [sentence] = missing(whisper("/no/such/folder"), {}, 0)
+    assert "no folder /no/such/folder" in sentence
+
+
+def test_a_model_that_is_not_in_the_cache_is_told_where_the_hub_may_not_be_asked(whisper, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    [sentence] = missing(whisper("base"), {"HF_HUB_OFFLINE": "1"}, 0)
+    assert "HF_HUB_OFFLINE" in sentence
+    assert "livedub fetch" in sentence
+    assert missing(whisper("base"), {}, 0) == [], "the hub may be asked, so nobody knows yet"
+
+
+def test_a_folder_of_weights_lacks_nothing(whisper, tmp_path):
+    assert missing(whisper(str(tmp_path)), {"HF_HUB_OFFLINE": "1"}, 0) == []

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from serve_app import fetching, weights
 from serve_app.config import PROJECT_DIR
+from serve_app.serve_schema import BUILD
 from serve_app.weights import Source, WeightsError, await_fetched, fetch, sources
 
 PROD = yaml.safe_load((PROJECT_DIR / "configs" / "prod.yaml").read_text(encoding="utf-8"))["applications"][0]["args"]
@@ -189,7 +190,7 @@ def run(tmp_path):
 
     def invoke(args: dict, *options: str):
         config = tmp_path / "config.yaml"
-        config.write_text(yaml.safe_dump({"applications": [{"args": args}]}))
+        config.write_text(yaml.safe_dump({"applications": [{"import_path": BUILD, "args": args}]}))
         return CliRunner().invoke(app, [str(config), "--sums", str(tmp_path / "SHA256SUMS"), *options])
 
     return invoke

@@ -225,7 +225,7 @@ def test_a_deployment_that_makes_no_sense_is_one_line_and_code_2(run, tmp_path, 
 
     told = run("--streams", "1", "--gpu", "cpu", "--config", changed(tmp_path, LOCAL, wrong))
     assert told.exit_code == 2
-    assert re.search("needs a number|needs an object", told.stderr)
+    assert re.search("valid integer|valid number|needs an object", told.stderr)
     assert told.stderr.count("\n") == 1
 
 
