@@ -15,6 +15,8 @@ from client.fragment import CONNECTION_LOST, NO_ANSWER, Failure, FragmentResult
 from serve_app.protocol import FragmentData, FragmentProcessed
 
 RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+MAX_POSTPONED = 30
+"""How often a fragment may be put off by a server that says when it has room again; more is a failure like others."""
 _Event = TypeVar("_Event", FragmentData, FragmentProcessed)
 
 
@@ -29,6 +31,10 @@ class _Entry:
     """Set while it is in flight."""
     attempts: int = 0
     retries: int = 0
+    postponed: int = 0
+    """How often the server had no room for it."""
+    awaits_room: bool = False
+    """It is to be sent again once the server has room."""
     losses: int = 0
     """Connections that broke under it."""
     carried_as: int | None = None
@@ -149,6 +155,7 @@ class Flow:
             if entry.attempts == 0:
                 entry.sent_s = now_s
             entry.attempts += 1
+            entry.awaits_room = False
             entry.answer_by_s = now_s + self._answer_timeout_s
             if self._slow_s:
                 self._gate_s = now_s + self._slow_s
@@ -221,6 +228,9 @@ class Flow:
             self._server_paused = True
         elif action == "none":
             self._server_paused = False
+            for entry in self._entries.values():
+                if entry.awaits_room:
+                    entry.due_s, entry.awaits_room = now_s, False
         self._slow_s = delay_ms / 1000 if action == "slow_down" else 0.0
         self._gate_s = now_s + self._slow_s if self._slow_s else -math.inf
 
@@ -241,10 +251,17 @@ class Flow:
         self._fail(entry, failure, processed, now_s)
 
     def refused(self, fragment_id: str, failure: Failure, now_s: float) -> None:
-        """The server didn't accept the fragment."""
+        """The server didn't accept the fragment. One that says when it has room gets nothing new until then either."""
         entry = self._open_entry(fragment_id)
-        if entry is not None:
+        if entry is None:
+            return
+        if failure.retry_after_ms is None or entry.answer_by_s is None or entry.postponed == MAX_POSTPONED:
             self._fail(entry, failure, None, now_s)
+            return
+        entry.postponed += 1
+        entry.answer_by_s, entry.awaits_room = None, True
+        entry.due_s = now_s + failure.retry_after_ms / 1000
+        self._gate_s = max(self._gate_s, entry.due_s)
 
     # -----------------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Failure:
     retryable: bool
     stage: str | None = None
     """asr, translation or tts; None: it never reached a stage."""
+    retry_after_ms: int | None = None
+    """When the server expects to have room again, from when it said so; None: it did not say."""
 
 
 @dataclass(frozen=True, slots=True)

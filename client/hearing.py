@@ -85,7 +85,13 @@ def _hear_error(flow: Flow, error: ErrorEvent, now_s: float) -> Demand:
         if error.fragment_id is not None:
             flow.returned(error.fragment_id, now_s)
     elif error.fragment_id is not None:
-        flow.refused(error.fragment_id, Failure(error.code, error.message, error.retryable), now_s)
+        failure = Failure(error.code, error.message, error.retryable, retry_after_ms=_retry_after_ms(error))
+        flow.refused(error.fragment_id, failure, now_s)
     else:
         _log.warning("the server warns: %s", said)
     return None
+
+
+def _retry_after_ms(error: ErrorEvent) -> int | None:
+    delay_ms = (error.details or {}).get("recommended_delay_ms")
+    return delay_ms if type(delay_ms) is int and delay_ms >= 0 else None

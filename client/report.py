@@ -7,6 +7,8 @@ from typing import Any
 
 from client.fragment import FragmentResult
 
+FASTER_VOICE = "faster_voice"
+"""The protocol's warning."""
 _STAGES = ("asr", "translation", "tts")
 
 
@@ -20,6 +22,7 @@ class Tally:
     latencies_ms: list[int] = field(default_factory=list)
     stages_ms: dict[str, list[int]] = field(default_factory=lambda: {stage: [] for stage in _STAGES})
     queues_ms: list[int] = field(default_factory=list)
+    faster_voice: int = 0
     variances_percent: list[float] = field(default_factory=list)
     audio_ms: int = 0
     speech_ms: int = 0
@@ -35,6 +38,7 @@ class Tally:
         processed = result.processed
         if processed is None:
             return
+        self.faster_voice += FASTER_VOICE in (processed.warnings or ())
         timings = processed.stage_timings
         for stage, ms in zip(_STAGES, (timings.asr_ms, timings.translation_ms, timings.tts_ms), strict=True):
             self.stages_ms[stage].append(ms)
@@ -53,6 +57,7 @@ class Tally:
             success=self.statuses["success"],
             partial=self.statuses["partial"],
             failed=self.statuses["failed"],
+            faster_voice=self.faster_voice,
             retried=self.retried,
             reconnects=reconnects,
             errors_by_code=dict(self.codes),
@@ -81,6 +86,8 @@ class Summary:
     success: int
     partial: int
     failed: int
+    faster_voice: int
+    """Dubs by the faster voice, since the first one would have been late."""
     retried: int
     reconnects: int
     errors_by_code: dict[str, int]
@@ -116,6 +123,7 @@ class Summary:
             ("fragments", str(self.fragments)),
             ("success / partial", f"{self.success} / {self.partial}"),
             ("failed", f"{self.failed}{filled}"),
+            *([("by the faster voice", str(self.faster_voice))] if self.faster_voice else []),
             ("retried / reconnects", f"{self.retried} / {self.reconnects}"),
             ("latency p50 / p95", f"{_ms(self.latency_p50_ms)} / {_ms(self.latency_p95_ms)}"),
             ("ASR p50", _ms(self.asr_p50_ms)),

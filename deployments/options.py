@@ -15,3 +15,5 @@ class EngineOptions(BaseModel):
 
     concurrency: int = Field(default=1, ge=1, le=256)
     """Calls that may compute at once in one replica."""
+    slowdown: float = Field(default=1.0, ge=1.0, le=100.0)
+    """For rehearsals: each call of the model takes so many times as long as it would."""

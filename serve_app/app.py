@@ -32,7 +32,7 @@ class AsrReplica(Asr):
 
     def __init__(self, options: AsrOptions, **settings: Any) -> None:
         with told_plainly("Asr", name_of(options)):
-            super().__init__(options.build(), options.concurrency, **settings)
+            super().__init__(options.build(), options.concurrency, slowdown=options.slowdown, **settings)
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -48,7 +48,7 @@ class TranslationReplica(Translation):
             engine = options.build()
             if isinstance(engine, Observable):
                 engine.observe(ServiceMetrics(lasting(cast("Instruments", metrics))))
-            super().__init__(engine, options.concurrency, **settings)
+            super().__init__(engine, options.concurrency, slowdown=options.slowdown, **settings)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Ray Serve: what `autoscaling` decides by."""
@@ -64,8 +64,10 @@ class TtsReplica(Tts):
             super().__init__(
                 options.build(),
                 concurrency=options.concurrency,
+                slowdown=options.slowdown,
                 faster=faster.build() if faster else None,
                 faster_concurrency=faster.concurrency if faster else 1,
+                faster_slowdown=faster.slowdown if faster else 1.0,
                 **settings,
             )
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)

@@ -32,6 +32,7 @@ from deployments.errors import Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.live import UserConfig
 from deployments.logs import about, configure_logs, get_logger
+from deployments.slowdown import slowed
 from deployments.worker import WorkerThreads, aside
 
 logger = get_logger(__name__)
@@ -84,6 +85,7 @@ class Asr:
         concurrency: calls of the engine that may compute at once.
         decode_processes: children that decode containers; 0: this process does.
         log_level: of the replica's process.
+        slowdown: each call of the engine takes so many times as long as it would.
         measure: hear a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
@@ -95,11 +97,13 @@ class Asr:
         decode_processes: int = 0,
         log_level: str = "INFO",
         *,
+        slowdown: float = 1.0,
         measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
         self._engine = engine
+        self._slowdown = slowdown
         self._clock = clock
         self._decoders = Decoders(Stage.ASR, decode_processes)
         self._reading = WorkerThreads(Stage.ASR, DECODE_THREADS, clock)
@@ -197,7 +201,7 @@ class Asr:
 
         def call() -> tuple[list[Recognition | StageError], int]:
             started_s = self._clock()
-            answers = self._engine.transcribe(utterances)
+            answers = slowed(lambda: self._engine.transcribe(utterances), self._slowdown)
             return answers, self._ms_since(started_s)
 
         try:
@@ -219,7 +223,8 @@ class Asr:
         request = TranscribeRequest(ITSELF, audio, language, hints=(), budget_ms=_ANY_BUDGET_MS)
 
         def hear() -> None:
-            [answer] = self._engine.transcribe([self._decode(request, _ANY_BUDGET_MS).utterance])
+            utterance = self._decode(request, _ANY_BUDGET_MS).utterance
+            [answer] = slowed(lambda: self._engine.transcribe([utterance]), self._slowdown)
             if isinstance(answer, StageError):
                 raise answer
 

@@ -9,6 +9,7 @@ from deployments.contracts import ITSELF, Measured, TranslateRequest, Translatio
 from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError, UnsupportedLanguage
 from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
+from deployments.slowdown import slowed
 from deployments.translation.gathering import Batching, Gatherer
 from deployments.worker import WorkerThreads
 
@@ -33,6 +34,7 @@ class Translation:
         engine: not loaded yet. One that is Batching gets the texts of several streams at once.
         concurrency: texts that may be translated at once.
         log_level: of the replica's process.
+        slowdown: each call of the engine takes so many times as long as it would.
         measure: translate a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
@@ -43,10 +45,12 @@ class Translation:
         concurrency: int = 1,
         log_level: str = "INFO",
         *,
+        slowdown: float = 1.0,
         measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._engine = engine
+        self._slowdown = slowdown
         configure_logs(log_level)
         self._clock = clock
         self._concurrency = concurrency
@@ -106,7 +110,7 @@ class Translation:
         started_s = self._clock()
         requests = [replace(a.request, budget_ms=a.request.budget_ms - _ms(started_s - a.at_s)) for a in batch]
         timely = [request for request in requests if request.budget_ms > 0]
-        answers = iter(self._engine.translate(timely) if timely else ())
+        answers = iter(slowed(lambda: self._engine.translate(timely), self._slowdown) if timely else ())
         elapsed_ms = self._ms_since(started_s)
         late = DeadlineExceeded(Stage.TRANSLATION, "the fragment's time ran out while it waited for a free slot")
         return [

@@ -55,8 +55,10 @@ class Tts:
         limits: what counts as fitting.
         concurrency: syntheses at once. Fills have threads of their own: they never wait behind a voice, nor what is
             no container behind one that is.
+        slowdown: each call of the engine takes so many times as long as it would.
         faster: speaks what `engine` can't in time; None: nothing does.
         faster_concurrency: of its syntheses at once.
+        faster_slowdown: of its calls.
         decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
         measure: say a sentence once it is loaded, and tell in the capabilities what that took.
@@ -69,8 +71,10 @@ class Tts:
         voices: VoiceBook,
         limits: FitLimits,
         concurrency: int = 1,
+        slowdown: float = 1.0,
         faster: TtsEngine | None = None,
         faster_concurrency: int = 1,
+        faster_slowdown: float = 1.0,
         decode_processes: int = 0,
         log_level: str = "INFO",
         *,
@@ -82,8 +86,10 @@ class Tts:
         self._concurrency = concurrency
         started_s = clock()
         self._decoders = Decoders(Stage.TTS, decode_processes)
-        self._first = Speaker(engine, voices, limits, concurrency, self._decoders, clock)
-        self._faster = Speaker(faster, voices, limits, faster_concurrency, self._decoders, clock) if faster else None
+        self._first = Speaker(engine, voices, limits, concurrency, self._decoders, slowdown, clock)
+        self._faster: Speaker | None = None
+        if faster is not None:
+            self._faster = Speaker(faster, voices, limits, faster_concurrency, self._decoders, faster_slowdown, clock)
         self._filling = WorkerThreads(Stage.TTS, 1, clock)
         self._unpacking = WorkerThreads(Stage.TTS, max(1, decode_processes), clock)
         if engine.wants_original:

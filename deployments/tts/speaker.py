@@ -11,6 +11,7 @@ from deployments.audio.decoders import Decoders
 from deployments.audio.timing import FitLimits
 from deployments.contracts import AudioFormat, Line, Speech, Spoken, SynthesizeRequest, TtsEngine
 from deployments.errors import DeadlineExceeded, Stage, SynthesisFailed
+from deployments.slowdown import slowed
 from deployments.tts.carrying import opened, packed
 from deployments.tts.fitting import Fitted, fit, free_from_ms, speech_ms
 from deployments.tts.voices import VoiceBook
@@ -29,6 +30,7 @@ class Speaker:
         limits: what counts as fitting.
         concurrency: syntheses at once.
         decoders: for engines that want the original.
+        slowdown: each call of the engine takes so many times as long as it would.
         clock: seconds, monotonic.
     """
 
@@ -39,6 +41,7 @@ class Speaker:
         limits: FitLimits,
         concurrency: int,
         decoders: Decoders,
+        slowdown: float = 1.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.engine = engine
@@ -46,6 +49,7 @@ class Speaker:
         self.threads = WorkerThreads(Stage.TTS, concurrency, clock)
         self._limits = limits
         self._decoders = decoders
+        self._slowdown = slowdown
         self._clock = clock
         aside(lambda: engine.load(self.voices))
 
@@ -61,7 +65,8 @@ class Speaker:
     def dub(self, request: SynthesizeRequest, deadline_s: float) -> tuple[Speech, float]:
         """The dub, and the rate that the voice was asked for."""
         started_s = self._clock()
-        spoken = self.engine.speak(self._line(request, deadline_s))
+        line = self._line(request, deadline_s)
+        spoken = slowed(lambda: self.engine.speak(line), self._slowdown)
         _check_samples(spoken)
         if self._clock() >= deadline_s:
             raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out while the voice was made")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.flow import RETRY_DELAYS_S, Flow
+from client.flow import MAX_POSTPONED, RETRY_DELAYS_S, Flow
 from client.fragment import CONNECTION_LOST, NO_ANSWER, Failure
 from serve_app.protocol import FragmentAudio, FragmentData, FragmentProcessed
 
@@ -384,3 +384,35 @@ def test_whatever_happens_the_window_holds_and_each_fragment_gets_one_result_in_
         assert flow.in_flight <= window
         results += [result.sequence_number for result in iter(flow.take, None)]
     assert results == list(range(flow.next_sequence_number))
+
+
+def test_a_server_that_says_when_it_has_room_gets_nothing_before() -> None:
+    flow = a_flow(window=3, fragments=1)
+    full = Failure("QUEUE_FULL", "full", retryable=True, retry_after_ms=2500)
+    flow.refused("f0", full, 0.0)
+    flow.add(data(1), 0.1)
+    assert flow.sendable(2.4) == []
+    assert numbers(flow.sendable(2.5)) == [0, 1]
+
+
+def test_it_gets_it_at_once_when_it_says_that_all_is_well() -> None:
+    flow = a_flow(window=3, fragments=1)
+    flow.refused("f0", Failure("QUEUE_FULL", "full", retryable=True, retry_after_ms=2500), 0.0)
+    flow.backpressure("none", 0, 0.7)
+    assert numbers(flow.sendable(0.7)) == [0]
+
+
+def test_being_put_off_costs_no_retry_but_not_for_ever() -> None:
+    flow = a_flow(window=3, fragments=1)
+    full = Failure("QUEUE_FULL", "full", retryable=True, retry_after_ms=100)
+    for step in range(MAX_POSTPONED):
+        flow.refused("f0", full, float(step))
+        assert numbers(flow.sendable(step + 0.1)) == [0]
+    for delay_s in RETRY_DELAYS_S:
+        flow.refused("f0", full, 100.0)
+        flow.sendable(100.0 + delay_s)
+    assert flow.take() is None
+    flow.refused("f0", full, 200.0)
+    result = flow.take()
+    assert result is not None
+    assert result.failure == full
