@@ -308,3 +308,21 @@ def test_gpus_of_this_machine_say_nothing_of_another_cluster(written, monkeypatc
     with pytest.raises(ConfigError, match="a GPU"):
         launcher._fit_to_run(LaunchOptions(written(needing)))
     assert launcher._fit_to_run(LaunchOptions(written(needing), address="10.0.0.9:6379")) == needing
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('{"live_streams": 3.4, "measured": {"asr_ms": 300.0, "tts_ms": 1500.0}}', ["about 3 live streams"]),
+        ('{"live_streams": null}', []),
+        ("<html>", []),
+        (httpx.ConnectError("refused"), []),
+    ],
+)
+def test_what_the_machine_carries_is_told_where_the_server_tells_it(asked, answer, told, capsys):
+    server, answers = asked
+    answers.append(answer)
+    server._tell_capacity()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told)
+    assert all(words in line for words, line in zip(told, lines, strict=True))

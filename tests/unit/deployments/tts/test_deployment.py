@@ -22,7 +22,14 @@ from deployments.contracts import (
     Spoken,
     SynthesizeRequest,
 )
-from deployments.errors import DeadlineExceeded, DurationMismatch, InvalidText, ModelFailed, SynthesisFailed
+from deployments.errors import (
+    DeadlineExceeded,
+    DurationMismatch,
+    GpuOutOfMemory,
+    InvalidText,
+    ModelFailed,
+    SynthesisFailed,
+)
 from deployments.health import FAILURES_IN_A_ROW
 from deployments.running import WEDGED_AFTER_S
 from deployments.tts import TtsOptions
@@ -371,3 +378,20 @@ async def test_the_voice_is_asked_to_take_the_time_that_it_has():
         await deployment.synthesize(long_one(**more))
     assert [line.room_ms for line in lines] == [2000, 2400, 1720]
     assert [line.speech_ms for line in lines] == [2000, 2000, 1720]
+
+
+@pytest.mark.parametrize("engine", ["fake", "echo"])
+async def test_a_sentence_is_said_at_the_start_and_measured_where_that_is_wanted(engine):
+    options = TypeAdapter(TtsOptions).validate_python({"engine": engine, "delay_ms": 20})
+    measured = (await Tts(options.build(), BOOK, FitLimits(), 2, measure=True).capabilities()).measured
+    assert measured.slots == 2
+    assert measured.fragment_ms >= 60, "a sentence of 2 s counts for a fragment of 6 s"
+    assert (await tts(engine=engine).capabilities()).measured is None
+
+
+async def test_a_sentence_at_the_start_plays_no_script():
+    options = TypeAdapter(TtsOptions).validate_python({"engine": "fake", "script": [{"times": 1, "error": "GPU_OOM"}]})
+    deployment = Tts(options.build(), BOOK, FitLimits(), measure=True)
+    assert (await deployment.capabilities()).measured is not None
+    with pytest.raises(GpuOutOfMemory):
+        await deployment.synthesize(request())
