@@ -57,7 +57,7 @@ class Tts:
         concurrency: syntheses at once. Fills have a thread of their own and never wait behind a voice.
         decode_processes: children that decode originals in containers; 0: this process does.
         log_level: of this process.
-        measure: say a sentence once it is loaded, and tell in the capabilities what that took.
+        measured_ms: once it is loaded, say something that lasts so long, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
 
@@ -70,7 +70,7 @@ class Tts:
         decode_processes: int = 0,
         log_level: str = "INFO",
         *,
-        measure: bool = False,
+        measured_ms: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
@@ -88,8 +88,8 @@ class Tts:
         self._health = Health()
         logger.info("tts_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
         self._measured: Measured | None = None
-        if measure:
-            aside(lambda: self._measure(concurrency))
+        if measured_ms is not None:
+            aside(lambda: self._measure(measured_ms, concurrency))
 
     async def capabilities(self) -> TtsCapabilities:
         """What streams may ask for."""
@@ -101,20 +101,20 @@ class Tts:
             measured=self._measured,
         )
 
-    def _measure(self, slots: int) -> None:
-        """Say a sentence as a fragment's, by the first voice, with fitting and encoding."""
+    def _measure(self, sound_ms: int, slots: int) -> None:
+        """Say something as a fragment's, by the first voice, with fitting and encoding."""
         name = next(iter(self._defaults.values()), None) or next(iter(self._voices), None)
         if name is None:
             return
-        rate_hz, n_bytes = 16_000, measuring.SENTENCE_MS * 16 * 2
+        rate_hz, n_bytes = 16_000, sound_ms * 16 * 2
         original = EncodedAudio(bytes(n_bytes), AudioFormat("pcm_s16le", rate_hz, 1))
-        text = measuring.sentence(self._voices[name].language)
-        request = SynthesizeRequest(ITSELF, text, name, measuring.SENTENCE_MS, _WIRE, _OWN_BUDGET_MS, original=original)
+        text = measuring.text(self._voices[name].language, sound_ms)
+        request = SynthesizeRequest(ITSELF, text, name, sound_ms, _WIRE, _OWN_BUDGET_MS, original=original)
 
         def say() -> None:
             self._dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
 
-        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=measuring.SENTENCE_MS)
+        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=sound_ms)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

@@ -5,13 +5,13 @@ Both speak any voice and play a script of delays, errors and crashes.
 
 import zlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from deployments.audio import pcm
-from deployments.contracts import Line, Spoken, TtsEngine, Voice
+from deployments.contracts import FRAGMENT_MS, Line, Spoken, TtsEngine, Voice
 from deployments.errors import Stage, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.script import Script, Step
@@ -24,6 +24,9 @@ _LOWEST_HZ, _RANGE_HZ = 180, 340
 
 class FakeTtsOptions(EngineOptions):
     """A tone in place of a voice."""
+
+    measured_ms: ClassVar[int | None] = FRAGMENT_MS
+    """What it takes doesn't depend on the length."""
 
     engine: Literal["fake"] = "fake"
     delay_ms: int = Field(default=0, ge=0)
@@ -62,6 +65,9 @@ class FakeTts:
 
 class EchoOptions(EngineOptions):
     """The original in place of a dub: what the worker sent comes back through the whole chain."""
+
+    measured_ms: ClassVar[int | None] = FRAGMENT_MS
+    """What it takes doesn't depend on the length."""
 
     engine: Literal["echo"] = "echo"
     delay_ms: int = Field(default=0, ge=0)

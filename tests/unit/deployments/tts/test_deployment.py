@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -383,15 +384,26 @@ async def test_the_voice_is_asked_to_take_the_time_that_it_has():
 @pytest.mark.parametrize("engine", ["fake", "echo"])
 async def test_a_sentence_is_said_at_the_start_and_measured_where_that_is_wanted(engine):
     options = TypeAdapter(TtsOptions).validate_python({"engine": engine, "delay_ms": 20})
-    measured = (await Tts(options.build(), BOOK, FitLimits(), 2, measure=True).capabilities()).measured
+    measured = (
+        await Tts(options.build(), BOOK, FitLimits(), 2, measured_ms=options.measured_ms).capabilities()
+    ).measured
     assert measured.slots == 2
-    assert measured.fragment_ms >= 60, "a sentence of 2 s counts for a fragment of 6 s"
+    assert measured.fragment_ms >= 20
     assert (await tts(engine=engine).capabilities()).measured is None
 
 
 async def test_a_sentence_at_the_start_plays_no_script():
     options = TypeAdapter(TtsOptions).validate_python({"engine": "fake", "script": [{"times": 1, "error": "GPU_OOM"}]})
-    deployment = Tts(options.build(), BOOK, FitLimits(), measure=True)
+    deployment = Tts(options.build(), BOOK, FitLimits(), measured_ms=2000)
     assert (await deployment.capabilities()).measured is not None
     with pytest.raises(GpuOutOfMemory):
         await deployment.synthesize(request())
+
+
+async def test_what_is_measured_with_a_part_of_a_fragment_counts_in_proportion():
+    class Slow(Engine):
+        def __init__(self):
+            super().__init__(lambda line: time.sleep(0.02) or Spoken(np.full(48_000, 0.1, np.float32), 24_000))
+
+    measured = (await Tts(Slow(), BOOK, FitLimits(), measured_ms=2000).capabilities()).measured
+    assert measured.fragment_ms >= 60
