@@ -6,6 +6,9 @@ A real server with fake models that take as long as real ones (two replicas each
 - ingress: the ingress replica is killed five times;
 - rollout: the configuration is rolled out anew twice, so that every replica is replaced.
 
+On a machine that is slower than the one on which this was made, streams send less often, disturbances come further
+apart and bounds on time are wider, all by as much as it is slower (`slowness`).
+
 Every connection is recorded and judged by bench.history. Prints a table, leaves bench/results/chaos.json, and ends with
 1 when a target is missed.
 """
@@ -32,6 +35,8 @@ from bench.live_streams import LiveStream, Story, tally
 from bench.report import write
 from tests.support.processes import kill, replicas
 from tests.support.server import RunningServer, edited, start
+from tests.support.speed import seconds as scaled
+from tests.support.speed import slowness
 
 MODELS = ("Asr", "Translation", "Tts")
 TIMINGS = {"args.asr.delay_ms": 300, "args.translation.delay_ms": 50, "args.tts.delay_ms": 700}
@@ -52,8 +57,9 @@ Trouble = Callable[[RunningServer, float, random.Random], Awaitable[list[str]]]
 async def kill_models(server: RunningServer, seconds: float, chance: random.Random) -> list[str]:
     """One random model replica every 15 s."""
     killed = []
-    for _ in range(int(seconds / KILL_EVERY_S)):
-        await asyncio.sleep(KILL_EVERY_S)
+    every_s = scaled(KILL_EVERY_S)
+    for _ in range(int(seconds / every_s)):
+        await asyncio.sleep(every_s)
         deployment = chance.choice(MODELS)
         standing = await asyncio.to_thread(replicas, server, deployment)
         if standing:
@@ -78,9 +84,9 @@ def rolling(config: Path) -> Trouble:
 
     async def roll(server: RunningServer, _seconds: float, _chance: random.Random) -> list[str]:
         for generation in range(1, ROLLOUTS + 1):
-            await asyncio.sleep(ROLLOUT_EVERY_S / 4)
+            await asyncio.sleep(scaled(ROLLOUT_EVERY_S / 4))
             roll_out(server, config, generation)
-            await asyncio.sleep(ROLLOUT_EVERY_S * 3 / 4)
+            await asyncio.sleep(scaled(ROLLOUT_EVERY_S * 3 / 4))
         return ["everything"] * ROLLOUTS
 
     return roll
@@ -106,13 +112,14 @@ async def phase(
     """Streams for so many seconds beside some trouble; the figures, and `missed` targets."""
     story = Story()
     story.listen()
-    streams = [LiveStream(server.url, f"{name}-{n}", CADENCE_S) for n in range(STREAMS)]
+    cadence_s = scaled(CADENCE_S)
+    streams = [LiveStream(server.url, f"{name}-{n}", cadence_s) for n in range(STREAMS)]
     async with asyncio.TaskGroup() as group:
         for n, stream in enumerate(streams):
-            group.create_task(stream.run(seconds, n * CADENCE_S / STREAMS))
+            group.create_task(stream.run(seconds, n * cadence_s / STREAMS))
         killed = await trouble(server, seconds, random.Random(seed))  # noqa: S311  # nosec B311 - no secret
     found = tally(streams)
-    violations = judge(story.records, replace(Rules(), tolerance_s=TOLERANCE_S))
+    violations = judge(story.records, replace(Rules(), tolerance_s=scaled(TOLERANCE_S)))
     save(story.records, folder / f"{name}.jsonl")
     outage_p95_s = round(float(np.percentile(found.outages_s, 95)), 2) if found.outages_s else 0.0
     enough = SUCCESS_TARGET * found.sent
@@ -125,7 +132,7 @@ async def phase(
             else []
         ),
         *([f"success in the end {found.good / found.sent:.2%}"] if found.good < enough else []),
-        *([f"clients back after {outage_p95_s} s at p95"] if outage_p95_s > OUTAGE_TARGET_S else []),
+        *([f"clients back after {outage_p95_s} s at p95"] if outage_p95_s > scaled(OUTAGE_TARGET_S) else []),
         *([f"{len(violations)} violations: {violations[0]}"] if violations else []),
         *found.broken,
     ]
@@ -141,14 +148,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="which replicas die")
     parser.add_argument("--keep", type=Path, help="folder for the recorded histories and server logs")
     options = parser.parse_args()
-    lengths = {"models": options.minutes * 60, "ingress": 20.0 * (INGRESS_KILLS + 1), "rollout": 100.0}
+    lengths = {
+        "models": options.minutes * 60,
+        "ingress": scaled(20.0) * (INGRESS_KILLS + 1),
+        "rollout": scaled(ROLLOUT_EVERY_S * (ROLLOUTS + 0.5)),
+    }
     figures: dict[str, Any] = {}
+    about = {"streams": STREAMS, "cadence_s": round(scaled(CADENCE_S), 2), "slowness": round(slowness(), 2)}
     with tempfile.TemporaryDirectory() as made:
         folder = options.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         for name in [options.only] if options.only else list(lengths):
             print(
-                f"{name}: {STREAMS} streams, each a fragment every {CADENCE_S:g} s, {lengths[name]:.0f} s", flush=True
+                f"{name}: {STREAMS} streams, each a fragment every {scaled(CADENCE_S):.3g} s, {lengths[name]:.0f} s",
+                flush=True,
             )
             config = edited("fakes", TIMINGS | {f"deployments.{model}.num_replicas": 2 for model in MODELS}, folder)
             troubles: dict[str, Trouble] = {"models": kill_models, "ingress": kill_ingress, "rollout": rolling(config)}
@@ -159,7 +172,7 @@ def main() -> None:
                 server.stop()
     show(figures)
     if not options.only:
-        print(f"written to {write('chaos', {'streams': STREAMS, 'cadence_s': CADENCE_S, **figures})}")
+        print(f"written to {write('chaos', about | figures)}")
     sys.exit(any(found["missed"] for found in figures.values()))
 
 

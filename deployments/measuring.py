@@ -69,9 +69,9 @@ class Clocks:
 _CLOCKS = Clocks()
 
 
-def sentence(language: str) -> str:
-    """A sentence of `SENTENCE_MS` in a base language; in one that has none here an English one takes as long."""
-    return _SENTENCES.get(language, _SENTENCES["en"])
+def text(language: str, sound_ms: int = FRAGMENT_MS) -> str:
+    """What takes so long to say in a base language; in one that has nothing here, English takes as long."""
+    return " ".join([_SENTENCES.get(language, _SENTENCES["en"])] * max(1, round(sound_ms / SENTENCE_MS)))
 
 
 def measured(

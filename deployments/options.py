@@ -10,8 +10,9 @@ class EngineOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    costs_money: ClassVar[bool] = False
-    """Each call is paid for, so none is made that nobody asked for."""
+    measured_ms: ClassVar[int | None] = 2000
+    """How long a sound a replica measures itself with at its start; longer ones then count in proportion. None: not at
+    all, since each call costs money."""
 
     concurrency: int = Field(default=1, ge=1, le=256)
     """Calls that may compute at once in one replica."""

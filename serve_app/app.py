@@ -110,10 +110,13 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
     load_user_config({}, overrides)
     level = config.log_level
     asr = serve.deployment(name="Asr")(AsrReplica).bind(
-        config.asr, decode_processes=config.decoding.processes, log_level=level, measure=not config.asr.costs_money
+        config.asr,
+        decode_processes=config.decoding.processes,
+        log_level=level,
+        measure=config.asr.measured_ms is not None,
     )
     translation = serve.deployment(name="Translation")(TranslationReplica).bind(
-        config.translation, log_level=level, measure=not config.translation.costs_money
+        config.translation, log_level=level, measure=config.translation.measured_ms is not None
     )
     limits = config.fit.limits()
     tts = serve.deployment(name="Tts")(TtsReplica).bind(
@@ -122,7 +125,7 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
         limits=limits,
         decode_processes=config.decoding.processes,
         log_level=level,
-        measure=not config.tts.costs_money,
+        measured_ms=config.tts.measured_ms,
     )
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
     return ingress.bind(asr, translation, tts, config.ingress, config.auth, config.doors, overrides, level)

@@ -232,8 +232,9 @@ class _Way:
             StageError: no time is left, or too little.
         """
         self.stage = stage
+        hasten = self._job.running(stage, self.so_far)
         self._left_ms()
-        return self._job.running(stage, self.so_far)
+        return hasten
 
     def _left_ms(self) -> int:
         """What is left of the deadline."""

@@ -68,9 +68,11 @@ class Streams:
     Args:
         dub: the pipeline.
         observer: metrics.
+        clock: seconds, monotonic; None: that of the event loop.
     """
 
-    def __init__(self, dub: Dub, observer: Observer) -> None:
+    def __init__(self, dub: Dub, observer: Observer, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or now_s
         self._dub = dub
         self._observer = observer
         self._carriers: dict[str, Connection] = {}
@@ -113,7 +115,7 @@ class Streams:
         """The connection carries a new stream from now on; one of its name that is live elsewhere ends there."""
         stream_id = session.settings.stream_id
         if connection.session is not None:
-            self.perform(connection, connection.session.disconnect(now_s()))
+            self.perform(connection, connection.session.disconnect(self._clock()))
         other = self._carriers.get(stream_id)
         if other is not None and other is not connection:
             self._replace(other, stream_id)
@@ -168,7 +170,7 @@ class Streams:
         log.warning("stream_expelled", stream_id=opening.stream_id, sid=connection.sid)
         message = _taken(opening.stream_id)
         told = error_event(ErrorCode.AUTH_FAILED, message, severity="fatal", stream_id=opening.stream_id)
-        self.perform(connection, [*session.disconnect(now_s()), Emit(told), Close(0, NORMAL_CLOSURE, message)])
+        self.perform(connection, [*session.disconnect(self._clock()), Emit(told), Close(0, NORMAL_CLOSURE, message)])
 
     def forget(self, connection: Connection) -> None:
         """The connection's stream is over."""
@@ -197,7 +199,7 @@ class Streams:
             self._observer.observe(effect)
         session = connection.session
         if session is not None:
-            connection.tick_at(session.next_tick(), lambda: self.perform(connection, session.tick(now_s())))
+            connection.tick_at(session.next_tick(), lambda: self.perform(connection, session.tick(self._clock())))
             if self.live(connection):
                 self._count(session)
         self._observer.load(len(self._carriers), self._in_flight, self.admission.limit)
@@ -210,7 +212,7 @@ class Streams:
     def _replace(self, other: Connection, stream_id: str) -> None:
         if other.session is not None:
             log.warning("stream_replaced", stream_id=stream_id, sid=other.sid)
-            self.perform(other, other.session.replace(now_s()))
+            self.perform(other, other.session.replace(self._clock()))
             self.forget(other)
 
     async def _run(self, connection: Connection, session: Session, submit: Submit) -> None:
@@ -219,14 +221,14 @@ class Streams:
         def running(started: Stage, so_far: Outcome) -> bool:
             nonlocal stage
             stage = started
-            return session.running(submit.ticket, started, so_far, now_s())
+            return session.running(submit.ticket, started, so_far, self._clock())
 
         try:
             outcome = await self._dub(session.settings, submit, running)
         except Exception:
             log.exception("pipeline_failed", stream_id=session.settings.stream_id, stage=stage)
             outcome = Outcome(failure=InternalFault(stage, "the server hit a bug on this fragment"))
-        now = now_s()
+        now = self._clock()
         self.perform(connection, [*session.tick(now), *session.complete(submit.ticket, outcome, now)])
 
 

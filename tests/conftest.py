@@ -8,8 +8,24 @@ import pytest
 from hypothesis import settings
 
 from tests.support.server import RunningServer, edited, start
+from tests.support.speed import seconds
 
 Serve = Callable[..., RunningServer]
+QUICK = ("unit", "simulation")
+"""Folders of tests that wait for nothing."""
+
+settings.register_profile("any machine", deadline=None)  # an example's time is the machine's, not the code's
+settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a slow machine tests of the running server may take longer before they count as hanging."""
+    for item in items:
+        if not set(QUICK) & set(item.path.parts):
+            given = item.get_closest_marker("timeout")
+            timeout_s = given.args[0] if given and given.args else float(config.getini("timeout"))
+            item.add_marker(pytest.mark.timeout(seconds(timeout_s)), append=False)
+
 
 settings.register_profile("any machine", deadline=None)  # a busy one stops for longer than any deadline
 settings.load_profile("any machine")

@@ -43,7 +43,7 @@ def _pair(text: str) -> str:
 class DeepLOptions(EngineOptions):
     """Options of DeepL."""
 
-    costs_money: ClassVar[bool] = True
+    measured_ms: ClassVar[int | None] = None
 
     engine: Literal["deepl"]
     concurrency: int = Field(default=32, ge=1, le=256)

@@ -133,7 +133,7 @@ class Translation:
     def _measure(self, slots: int) -> Measured | None:
         pairs = self._engine.pairs or {("en", "es")}
         source, target = ("en", "es") if ("en", "es") in pairs else min(pairs)
-        text = measuring.sentence(source)
+        text = measuring.text(source)
         request = TranslateRequest(ITSELF, text, source, target, hints=(), context="", budget_ms=_OWN_BUDGET_MS)
 
         def translate() -> None:
@@ -141,7 +141,7 @@ class Translation:
             if isinstance(answer, StageError):
                 raise answer
 
-        return measuring.measured(Stage.TRANSLATION, translate, slots, sound_ms=measuring.SENTENCE_MS)
+        return measuring.measured(Stage.TRANSLATION, translate, slots)
 
     def _ms_since(self, started_s: float) -> int:
         return _ms(self._clock() - started_s)

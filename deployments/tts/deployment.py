@@ -55,13 +55,13 @@ class Tts:
         limits: what counts as fitting.
         concurrency: syntheses at once. Fills have threads of their own: they never wait behind a voice, nor what is
             no container behind one that is.
+        decode_processes: children that decode originals in containers; 0: this process does.
+        log_level: of this process.
         slowdown: each call of the engine takes so many times as long as it would.
         faster: speaks what `engine` can't in time; None: nothing does.
         faster_concurrency: of its syntheses at once.
         faster_slowdown: of its calls.
-        decode_processes: children that decode originals in containers; 0: this process does.
-        log_level: of this process.
-        measure: say a sentence once it is loaded, and tell in the capabilities what that took.
+        measured_ms: once it is loaded, say something that lasts so long, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
 
@@ -71,14 +71,14 @@ class Tts:
         voices: VoiceBook,
         limits: FitLimits,
         concurrency: int = 1,
+        decode_processes: int = 0,
+        log_level: str = "INFO",
+        *,
         slowdown: float = 1.0,
         faster: TtsEngine | None = None,
         faster_concurrency: int = 1,
         faster_slowdown: float = 1.0,
-        decode_processes: int = 0,
-        log_level: str = "INFO",
-        *,
-        measure: bool = False,
+        measured_ms: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
@@ -97,8 +97,8 @@ class Tts:
         self._health = Health()
         logger.info("tts_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
         self._measured: Measured | None = None
-        if measure:
-            aside(lambda: self._measure(concurrency))
+        if measured_ms is not None:
+            aside(lambda: self._measure(measured_ms, concurrency))
 
     async def capabilities(self) -> TtsCapabilities:
         """What streams may ask for."""
@@ -112,20 +112,20 @@ class Tts:
             faster_voices=dict(self._faster.defaults) if self._faster else {},
         )
 
-    def _measure(self, slots: int) -> None:
-        """Say a sentence as a fragment's, by the first voice, with fitting and encoding."""
+    def _measure(self, sound_ms: int, slots: int) -> None:
+        """Say something as a fragment's, by the first voice, with fitting and encoding."""
         name = next(iter(self._first.defaults.values()), None) or next(iter(self._first.voices), None)
         if name is None:
             return
-        rate_hz, n_bytes = 16_000, measuring.SENTENCE_MS * 16 * 2
+        rate_hz, n_bytes = 16_000, sound_ms * 16 * 2
         original = EncodedAudio(bytes(n_bytes), AudioFormat("pcm_s16le", rate_hz, 1))
-        text = measuring.sentence(self._first.voices[name].language)
-        request = SynthesizeRequest(ITSELF, text, name, measuring.SENTENCE_MS, _WIRE, _OWN_BUDGET_MS, original=original)
+        text = measuring.text(self._first.voices[name].language, sound_ms)
+        request = SynthesizeRequest(ITSELF, text, name, sound_ms, _WIRE, _OWN_BUDGET_MS, original=original)
 
         def say() -> None:
             self._first.dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
 
-        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=measuring.SENTENCE_MS)
+        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=sound_ms)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

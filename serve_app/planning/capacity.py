@@ -35,7 +35,7 @@ def machine(measured: Mapping[str, Measured | None], fleets: Mapping[str, Fleet]
     Args:
         measured: by deployment (Asr, Translation, Tts).
         fleets: likewise; one that is missing counts as one replica.
-        nodes: how many machines there are; each is taken to be like the one that measured.
+        nodes: how many machines there are; each is taken to have the cores of the smallest.
     """
     known = {name: found for name, found in measured.items() if found is not None}
     streams = None
@@ -45,7 +45,7 @@ def machine(measured: Mapping[str, Measured | None], fleets: Mapping[str, Fleet]
         for name, found in known.items():
             fleet = fleets.get(name, Fleet())
             replicas.append((_work(name, found, fleet), max(1, fleet.running)))
-        cores = max(1, nodes) * max(found.cores for found in known.values())
+        cores = max(1, nodes) * min(found.cores for found in known.values())
         streams = round(carried(replicas, cores, Load(0, FRAGMENT_MS / 1000, UTILISATION)), 2)
     times = {
         f"{name.lower()}_{what}": value

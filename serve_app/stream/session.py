@@ -211,7 +211,7 @@ class Session:
         if self._admission.faster_voice:
             spoken = stage is Stage.TTS and so_far.translation is not None
             return spoken and self._tier.choose(needed_s, left_s, now)
-        if needed_s > left_s and not attempt.passage.trial:
+        if needed_s > left_s > 0 and not attempt.passage.trial:
             raise too_late(stage, needed_s, left_s)
         return False
 

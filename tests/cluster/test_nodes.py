@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.nodes import Node, Nodes
 from tests.support.server import edited
+from tests.support.speed import seconds
 from tests.support.streaming import Streaming
 
 DEPLOYMENTS = ("Ingress", "Asr", "Translation", "Tts")
@@ -40,7 +41,7 @@ def nodes(tmp_path_factory) -> Iterator[Nodes]:
 
 async def stream(streams: list[Streaming], results: int) -> None:
     """Stream until each has so many results, and end."""
-    async with asyncio.timeout(60), asyncio.TaskGroup() as running:
+    async with asyncio.timeout(seconds(60)), asyncio.TaskGroup() as running:
         for one in streams:
             running.create_task(one.run())
         await until(streams, {one.client.stream_id: results for one in streams})
@@ -70,7 +71,7 @@ async def test_either_node_tells_the_numbers_of_both_and_none_twice(nodes: Nodes
     await stream(streams, FRAGMENTS)
 
     truth = {FRAGMENTS_DONE: float(sum(len(one.sent) for one in streams)), STREAMS_OPEN: 0.0}
-    give_up_s = time.monotonic() + EXPORTED_WITHIN_S
+    give_up_s = time.monotonic() + seconds(EXPORTED_WITHIN_S)
     while [await told(node) for node in nodes.nodes] != [truth, truth] and time.monotonic() < give_up_s:
         await asyncio.sleep(0.2)
     await asyncio.sleep(1.5)  # what would be counted twice would have been exported once more by now
@@ -83,7 +84,7 @@ async def test_streams_go_on_elsewhere_when_their_node_dies(nodes: Nodes) -> Non
     stayed = [Streaming([head.url, other.url], f"stayed-{n}") for n in range(2)]
     streams = moved + stayed
 
-    async with asyncio.timeout(90), asyncio.TaskGroup() as running:
+    async with asyncio.timeout(seconds(90)), asyncio.TaskGroup() as running:
         for one in streams:
             running.create_task(one.run())
         await until(streams, {one.client.stream_id: SEEN_BEFORE for one in streams})

@@ -31,6 +31,7 @@ from deployments.translation.deepl import DeepL, DeepLOptions
 from deployments.translation.deepl_requests import MAX_REQUEST_BYTES
 from deployments.translation.deployment import Translation
 from tests.support.deepl_stub import Answer, DeepLStub, deepl_stub
+from tests.support.speed import seconds
 
 KEY = "canary-7f3e:fx"
 TEXT = "What nobody may read in a log."
@@ -147,7 +148,7 @@ def test_each_failure_has_its_code_within_the_deadline(made, stub, answer, error
 
     assert type(told) is error
     assert told.retryable is retryable
-    assert time.monotonic() - started_s < 2.0 + NO_LEEWAY_S
+    assert time.monotonic() - started_s < 2.0 + seconds(NO_LEEWAY_S)
     assert 1 <= stub.n_calls <= most_calls
     assert pickle.loads(pickle.dumps(told)).code == error.code  # noqa: S301
     assert TEXT not in str(told)
@@ -168,7 +169,7 @@ def test_a_service_that_is_not_there_is_unavailable(made):
         engine = made(server_url=url, start_timeout_ms=200)
         assert ("en", "es") in engine.pairs
         assert type(answer_of(engine)) is TranslationUnavailable
-    assert time.monotonic() - started_s < 2.0 + 1.0
+    assert time.monotonic() - started_s < 2.0 + seconds(1.0)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_an_open_breaker_makes_no_call_and_one_probe_at_a_time_closes_it(made, s
 
     started_s = time.monotonic()
     assert type(answer_of(engine)) is TranslationUnavailable
-    assert time.monotonic() - started_s < NO_LEEWAY_S
+    assert time.monotonic() - started_s < seconds(NO_LEEWAY_S)
     assert stub.n_calls == 10
 
     clock.ahead_s = 61.0
@@ -382,7 +383,7 @@ def test_without_an_answer_the_start_goes_on_in_time_with_the_documented_languag
 
     engine = made(start_timeout_ms=300)
 
-    assert time.monotonic() - started_s < 1.5
+    assert time.monotonic() - started_s < 0.3 + seconds(1.2)
     assert {("en", "es"), ("fr", "de")} <= engine.pairs
     assert answer_of(engine) == f"[ES] {TEXT}"
 

@@ -237,7 +237,7 @@ def test_all_large_convolutions_of_the_packaged_kokoro_are_rewritten():
 
     from deployments.tts import kokoro, kokoro_graph
 
-    model = onnx.load(kokoro._packaged_model())
+    model = onnx.load(kokoro.packaged_model())
     assert kokoro_graph.rewrite(model) == 83
     left = [node.input[1] for node in model.graph.node if node.op_type == "ConvInteger"]
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}

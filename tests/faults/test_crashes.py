@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import clips
 from tests.support.processes import logged, standing
+from tests.support.speed import seconds
 from tests.support.worker import Worker
 
 MS = 1000
@@ -56,7 +57,7 @@ async def test_a_fragment_whose_replica_dies_is_given_to_another_one(server, eac
     assert (results[0]["sequence_number"], results[0]["status"]) == (0, "success")
     assert len(results) == 3
     assert all(r["status"] == "success" or r["error"]["retryable"] for r in results)
-    assert all(r["processing_time_ms"] <= 8500 for r in results)
+    assert all(r["processing_time_ms"] <= 8000 + seconds(0.5) * 1000 for r in results)
 
 
 async def test_content_that_kills_every_replica_is_refused_from_then_on(server, audio, all_replicas_die_of):
@@ -156,5 +157,5 @@ async def test_sigterm_lets_streams_finish_and_sends_workers_elsewhere(serve, au
         worker.sio.reconnection = False
     code = await asyncio.to_thread(server.stop)
     assert code == 0
-    assert time.monotonic() - started_s < 60
+    assert time.monotonic() - started_s < seconds(60)
     assert "Traceback" not in "\n".join(line for line in server.logged().splitlines() if "serve_app" in line)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.processes import kill, logged, processes, replicas, standing
+from tests.support.speed import seconds
 from tests.support.streaming import Streaming
 
 CHANGE = {
@@ -29,7 +30,7 @@ async def streamed_through(server, name: str, disturb: Callable[[], None], *, re
         while any(len(stream.results) < results(stream) for stream in streams):
             await asyncio.sleep(0.05)
 
-    async with asyncio.timeout(90), asyncio.TaskGroup() as running:
+    async with asyncio.timeout(seconds(90)), asyncio.TaskGroup() as running:
         for stream in streams:
             running.create_task(stream.run())
         await until(lambda _: RESULTS_BEFORE)

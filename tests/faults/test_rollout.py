@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import yaml
 
+from tests.support.speed import seconds
 from tests.support.streaming import Streaming
 from tests.support.worker import Worker
 
@@ -33,7 +34,7 @@ def change(server, **fields: object) -> None:
 
 async def test_two_rolling_updates_lose_double_and_reorder_nothing(server):
     streams = [Streaming(server.url, f"rollout-{number}") for number in range(STREAMS)]
-    async with asyncio.timeout(300), asyncio.TaskGroup() as running:
+    async with asyncio.timeout(seconds(300)), asyncio.TaskGroup() as running:
         for stream in streams:
             running.create_task(stream.run())
         await asyncio.sleep(1)
@@ -52,7 +53,7 @@ async def test_two_rolling_updates_lose_double_and_reorder_nothing(server):
 
 
 async def test_a_live_change_of_thresholds_drops_nobody(server):
-    async with asyncio.timeout(120), Worker(server.url) as other, asyncio.TaskGroup() as running:
+    async with asyncio.timeout(seconds(120)), Worker(server.url) as other, asyncio.TaskGroup() as running:
         stream = Streaming(server.url, "live-change")
         running.create_task(stream.run())
         await asyncio.sleep(0.5)

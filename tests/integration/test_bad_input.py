@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import clips
 from tests.support.series import series, strangers, total
+from tests.support.speed import seconds
 from tests.support.worker import CONFIG, Worker
 
 TOO_LARGE = 11 * 1024 * 1024
@@ -292,7 +293,7 @@ async def test_nothing_that_clients_choose_becomes_a_series(server, audio):
 
         async def scraped(results):
             """The scrape that counts so many results."""
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(seconds(30)):
                 while total(text := (await http.get("/metrics")).text, RESULTS) < results:
                     await asyncio.sleep(0.3)
             return text

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import clips
+from tests.support.speed import seconds
 from tests.support.worker import Worker
 
 STREAMS = 6
@@ -43,7 +44,7 @@ async def test_metrics_are_the_same_truth_from_either_replica(server):
             await worker.wait_results(3)
             await until(http, "sts_streams_active", lambda value: value == STREAMS)
             all_seen.add(number)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(seconds(30)):
                 while len(all_seen) < STREAMS:
                     await asyncio.sleep(0.1)
 
@@ -61,7 +62,7 @@ async def test_metrics_are_the_same_truth_from_either_replica(server):
 
 
 async def until(http, name, condition):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(seconds(30)):
         while not condition(found := await value(http, name)):
             await asyncio.sleep(0.3)
     return found

@@ -24,6 +24,7 @@ from tests.support import clips
 from tests.support.dashboard import filled, metrics_in, panels
 from tests.support.deepl_stub import deepl_stub
 from tests.support.prometheus import MONITORING, Prometheus, local_config, prometheus
+from tests.support.speed import seconds
 from tests.support.variety import MS, Load, with_deepl
 from tests.support.worker import Worker
 
@@ -164,7 +165,7 @@ def test_prometheus_counts_what_workers_saw(watched, job):
     codes = Counter(error["code"] for error in load.errors)
     codes += Counter(result["error"]["code"] for result in load.results if result.get("error"))
     assert {"MODEL_ERROR", "SYNTHESIS_FAILED", "BACKPRESSURE_EXCEEDED", "TRANSLATION_API_UNAVAILABLE"} <= set(codes)
-    give_up_s = time.monotonic() + LATE_S
+    give_up_s = time.monotonic() + seconds(LATE_S)
     while True:
         counted = by(seen, "status", f'sts_fragment_processing_seconds_count{{job="{job}"}}')
         refused = by(seen, "error_code", f'sts_fragment_errors_total{{job="{job}"}}')

@@ -17,6 +17,7 @@ import yaml
 from tests.support import clips
 from tests.support.deepl_stub import Answer, DeepLStub, deepl_stub
 from tests.support.server import PROJECT, RunningServer, edited, free_port
+from tests.support.speed import seconds
 from tests.support.worker import Worker
 
 MS = 1000
@@ -60,7 +61,7 @@ def test_serve_run_tells_what_is_missing_on_one_line_and_without_a_traceback(tmp
 
 
 def _line_with(text: str, log: Path, process: "subprocess.Popen[bytes]") -> str:
-    give_up_s = time.monotonic() + REFUSAL_TIMEOUT_S
+    give_up_s = time.monotonic() + seconds(REFUSAL_TIMEOUT_S)
     while time.monotonic() < give_up_s and process.poll() is None:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if text in line:
@@ -139,7 +140,7 @@ async def test_failures_in_a_row_open_the_breaker_which_metrics_show(
     async with Worker(translating.url) as worker, httpx.AsyncClient(base_url=translating.url) as http:
         await worker.init("unavailable")
         number = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds(60)):
             while not _shows((await http.get("/metrics")).text, "sts_breaker_state", 'service="deepl"', 2):
                 await worker.send(number, audio, audio__duration_ms=MS)
                 number += 1
@@ -175,14 +176,14 @@ async def _deploy(folder: Path, **user_configs: dict[str, Any]) -> None:
     config = edited("fakes", {f"deployments.{name}.user_config": given for name, given in user_configs.items()}, folder)
     command = [sys.executable, "-c", DEPLOY, str(config)]
     process = await asyncio.create_subprocess_exec(*command, cwd=PROJECT)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds(60)):
         assert await process.wait() == 0
 
 
 async def _logged(server: RunningServer, *words: str) -> None:
     """A deploy builds the application in a new process first, which takes a busy machine a while."""
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(seconds(120)):
             while not any(all(word in line for word in words) for line in server.logged().splitlines()):
                 await asyncio.sleep(0.25)
     except TimeoutError:

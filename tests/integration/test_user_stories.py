@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support import clips
+from tests.support.speed import seconds
 from tests.support.worker import Worker
 
 MS = 1000
@@ -96,7 +97,7 @@ async def test_us2_1_a_slow_recognition_times_out_retryable_in_its_stage(server,
     assert result["status"] == "failed"
     error = result["error"]
     assert (error["stage"], error["code"], error["retryable"]) == ("asr", "TIMEOUT", True)
-    assert 1000 <= result["processing_time_ms"] < 2000
+    assert 1000 <= result["processing_time_ms"] < 1000 + seconds(1) * 1000
 
 
 async def test_us2_2_a_fragment_that_failed_is_processed_anew_when_it_is_resent(server, audio):
@@ -191,7 +192,7 @@ def metric(text, name, **labels):
 
 
 async def scrape_until(server, condition):
-    async with httpx.AsyncClient() as http, asyncio.timeout(20):
+    async with httpx.AsyncClient() as http, asyncio.timeout(seconds(20)):
         while not condition(text := (await http.get(f"{server.url}/metrics")).text):
             await asyncio.sleep(0.3)
     return text
@@ -308,7 +309,7 @@ async def test_us5_4_end_counts_fifty_fragments_and_closes_after_five_seconds(se
     assert complete["error_breakdown"] == {"by_stage": {"asr": 5}, "by_code": {"MODEL_ERROR": 5}}
     assert complete["avg_processing_time_ms"] > 0
     assert complete["statistics"]["p95_processing_time_ms"] >= complete["statistics"]["avg_processing_time_ms"]
-    assert 4.5 < closed_s < 8
+    assert 4.5 < closed_s < 5 + seconds(3)
 
 
 # --- edge cases ---

@@ -19,6 +19,7 @@ import psutil
 
 from serve_app.launcher import RAY_DEFAULTS
 from tests.support.server import PROJECT, START_TIMEOUT_S, RunningServer, free_port, start
+from tests.support.speed import seconds
 
 RAY = Path(sys.executable).parent / "ray"
 STORE_BYTES = 80 * 1024 * 1024
@@ -174,7 +175,7 @@ class Nodes:
 
 def wait_until(there: Callable[[], bool], what: str) -> None:
     """Raise TimeoutError when it isn't there in time."""
-    give_up_s = time.monotonic() + START_TIMEOUT_S
+    give_up_s = time.monotonic() + seconds(START_TIMEOUT_S)
     while not there():
         if time.monotonic() > give_up_s:
             raise TimeoutError(f"no {what} within {START_TIMEOUT_S} s")

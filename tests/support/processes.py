@@ -6,6 +6,7 @@ import signal
 import psutil
 
 from tests.support.server import RunningServer
+from tests.support.speed import seconds
 
 STARTED_WITHIN_S = 60
 
@@ -28,7 +29,7 @@ def replicas(server: RunningServer, deployment: str) -> list[psutil.Process]:
 
 async def standing(server: RunningServer, deployment: str, count: int) -> set[int]:
     """The process ids of a deployment's replicas, once there are so many."""
-    async with asyncio.timeout(STARTED_WITHIN_S):
+    async with asyncio.timeout(seconds(STARTED_WITHIN_S)):
         while len(found := await asyncio.to_thread(replicas, server, deployment)) != count:
             await asyncio.sleep(0.2)
     return {process.pid for process in found}
@@ -41,7 +42,7 @@ def kill(process: psutil.Process) -> None:
 
 async def logged(server: RunningServer, event: str) -> list[str]:
     """The log lines of an event, once there is one; Ray brings them with some delay."""
-    async with asyncio.timeout(STARTED_WITHIN_S):
+    async with asyncio.timeout(seconds(STARTED_WITHIN_S)):
         while not (found := [line for line in server.logged().splitlines() if f'"event": "{event}"' in line]):
             await asyncio.sleep(0.2)
     return found

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support.speed import seconds
+
 MONITORING = Path(__file__).resolve().parents[2] / "k8s" / "monitoring"
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
@@ -114,7 +116,7 @@ def prometheus(config: dict[str, Any], folder: Path) -> Iterator[Prometheus]:
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    give_up_s = time.monotonic() + START_TIMEOUT_S
+    give_up_s = time.monotonic() + seconds(START_TIMEOUT_S)
     while time.monotonic() < give_up_s and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/-/ready", timeout=2, trust_env=False).is_success:

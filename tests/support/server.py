@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support.speed import seconds
+
 PROJECT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
@@ -71,7 +73,7 @@ class RunningServer:
         told = "rolled out after", "livedub: error"
         before = sum(map(self.logged().count, told))
         self.process.send_signal(signal.SIGHUP)
-        give_up_s = time.monotonic() + START_TIMEOUT_S
+        give_up_s = time.monotonic() + seconds(START_TIMEOUT_S)
         while sum(map(self.logged().count, told)) == before:
             if time.monotonic() > give_up_s:
                 raise TimeoutError(f"nothing was rolled out within {START_TIMEOUT_S} s:\n{self.logged()[-4000:]}")
@@ -82,7 +84,7 @@ class RunningServer:
         if self.process.poll() is None:
             self.terminate()
         try:
-            return self.process.wait(STOP_TIMEOUT_S)
+            return self.process.wait(seconds(STOP_TIMEOUT_S))
         except subprocess.TimeoutExpired:
             return self.kill()
 
@@ -114,7 +116,7 @@ def start(
             start_new_session=True,
         )
     server = RunningServer(process, port, log, config)
-    give_up_s = time.monotonic() + START_TIMEOUT_S
+    give_up_s = time.monotonic() + seconds(START_TIMEOUT_S)
     while time.monotonic() < give_up_s:
         if process.poll() is not None:
             raise RuntimeError(f"the server stopped with {process.returncode}:\n{server.logged()[-4000:]}")

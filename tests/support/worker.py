@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import socketio
 
+from tests.support.speed import seconds
+
 CONFIG: dict[str, Any] = {
     "source_language": "en",
     "target_language": "es",
@@ -146,8 +148,8 @@ class Worker:
         ]
 
     async def wait(self, condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-        """Wait until `condition` gives something true, and return it."""
-        async with asyncio.timeout(timeout_s), self._news:
+        """Wait until `condition` gives something true, and return it; longer on a slower machine."""
+        async with asyncio.timeout(seconds(timeout_s)), self._news:
             while not (found := condition()):
                 await self._news.wait()
             return found

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments import script
-from deployments.contracts import FragmentRef
+from deployments.contracts import ITSELF, FragmentRef
 from deployments.errors import GpuOutOfMemory, ModelFailed, RateLimitExceeded, Stage
 from deployments.script import ERRORS_BY_CODE, Script, Step
 
@@ -121,3 +121,10 @@ def test_the_registry_holds_the_leaves_of_the_tree() -> None:
 def test_a_step_that_cannot_be_played_is_refused(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Step.model_validate(wrong)
+
+
+def test_a_replica_that_measures_itself_meets_no_step_and_uses_none_up() -> None:
+    world = Recorder(Step(times=1, crash=True, delay_ms=900), delay_ms=50)
+    world.play(ITSELF)
+    assert world.done == [0.05]
+    assert world.script.decide(ref()) is not None

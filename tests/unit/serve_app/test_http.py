@@ -4,11 +4,15 @@ import httpx
 import pytest
 
 from serve_app.http import METRICS_TYPE, build_app
+from serve_app.protocol import Machine, MeasuredTimes
 
 
 @pytest.fixture
 def states() -> dict[str, str]:
     return {"Asr": "ready", "Translation": "ready", "Tts": "ready"}
+
+
+MACHINE = Machine(live_streams=2.8, measured=MeasuredTimes(asr_ms=300.0, tts_ms=1500.0))
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ async def client(states):
     async def metrics():
         return "# TYPE sts_streams_active gauge\nsts_streams_active 3\n"
 
-    transport = httpx.ASGITransport(build_app(sockets, readiness, metrics))
+    transport = httpx.ASGITransport(build_app(sockets, readiness, metrics, machine=lambda: MACHINE))
     async with httpx.AsyncClient(transport=transport, base_url="http://livedub") as client:
         yield client
 
@@ -37,14 +41,14 @@ async def test_health_says_that_the_process_answers(client):
 async def test_ready_once_every_model_is(client, states):
     response = await client.get("/ready")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "deployments": states}
+    assert response.json() == {"status": "ready", "deployments": states, **MACHINE.model_dump()}
 
 
 async def test_not_ready_while_one_model_is_not(client, states):
     states["Tts"] = "starting"
     response = await client.get("/ready")
     assert response.status_code == 503
-    assert response.json() == {"status": "waiting", "deployments": states}
+    assert response.json() == {"status": "waiting", "deployments": states, **MACHINE.model_dump()}
 
 
 async def test_health_does_not_depend_on_the_models(client, states):

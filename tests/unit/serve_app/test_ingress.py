@@ -5,9 +5,11 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from deployments.contracts import AsrCapabilities, Measured, TranslationCapabilities, TtsCapabilities
 from serve_app.config import ConfigError, IngressConfig
 from serve_app.doors import AuthOptions, DoorsOptions
 from serve_app.ingress import Ingress
+from serve_app.planning.capacity import UTILISATION, Fleet
 from serve_app.streams import Opening
 
 WRONG = {"streams": {"max_inflight": 99}, "draining": True}
@@ -51,6 +53,19 @@ async def test_a_right_user_config_counts_at_once_and_after_a_wrong_one_too(ingr
     await ingress.reconfigure(WRONG)
     await ingress.reconfigure({"streams": {"max_inflight": 7}})
     assert ingress._limits.max_inflight == 7
+
+
+async def test_what_the_machine_carries_is_known_once_its_models_have_told(ingress):
+    assert ingress._machine().live_streams is None
+    half = Measured(3000.0, 0.0, slots=1, cores=2.0)
+    ingress._capabilities = {
+        "Asr": AsrCapabilities("ears", None, half),
+        "Translation": TranslationCapabilities("tongue", None),
+        "Tts": TtsCapabilities("mouth", measured=half),
+    }
+    assert ingress._machine().live_streams == pytest.approx(2 * UTILISATION)
+    ingress._fleets = {"Asr": Fleet(2), "Tts": Fleet(3)}
+    assert ingress._machine().live_streams == pytest.approx(4 * UTILISATION)
 
 
 class Replicas:

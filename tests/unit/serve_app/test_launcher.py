@@ -394,3 +394,21 @@ def test_an_application_that_does_not_start_is_told_in_the_replicas_own_sentence
 
     with pytest.raises(LaunchError, match=r"^could not start Asr with x: no such model; Ray's logs: /"):
         server._wait_until_running(0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('{"live_streams": 3.4, "measured": {"asr_ms": 300.0, "tts_ms": 1500.0}}', ["about 3 live streams"]),
+        ('{"live_streams": null}', []),
+        ("<html>", []),
+        (httpx.ConnectError("refused"), []),
+    ],
+)
+def test_what_the_machine_carries_is_told_where_the_server_tells_it(asked, answer, told, capsys):
+    server, answers = asked
+    answers.append(answer)
+    server._tell_capacity()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told)
+    assert all(words in line for words, line in zip(told, lines, strict=True))

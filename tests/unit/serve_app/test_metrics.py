@@ -177,7 +177,7 @@ def test_error_events_count_without_a_stage(registry, metrics):
 
 
 def test_backpressure_counts_by_severity(registry, metrics):
-    metrics.observe(Emit(pressure(SETTINGS, Level.MEDIUM, 4, 4)))
+    metrics.observe(Emit(pressure(SETTINGS, Level.MEDIUM, 4, 4, 3000)))
     assert registry.values("sts_backpressure_events_total") == [(1.0, {"severity": "medium"})]
 
 

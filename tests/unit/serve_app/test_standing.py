@@ -3,7 +3,7 @@
 import pytest
 from ray.serve._private.common import ReplicaState
 
-from serve_app.standing import MISSING_LIMIT, Census, Standing, census
+from serve_app.standing import MISSING_LIMIT, Census, Standing, census, count_nodes
 
 
 def listed(**states: str) -> dict:
@@ -65,3 +65,15 @@ def test_every_state_that_serve_knows_has_its_place_in_a_census(state):
 @pytest.mark.parametrize("details", [{}, {"applications": {}}, {"applications": {"other": {}}}])
 def test_a_controller_that_knows_nothing_counts_nothing(details):
     assert census(details, "livedub") == {}
+
+
+def test_a_census_tells_the_share_of_a_gpu_and_on_how_many_nodes_replicas_are():
+    details = listed(a="RUNNING", b="RUNNING", c="STARTING")
+    deployment = details["applications"]["livedub"]["deployments"]["Ingress"]
+    for replica, node in zip(deployment["replicas"], ("one", "two", None), strict=True):
+        replica["node_id"] = node
+    assert census(details, "livedub")["Ingress"].num_gpus == 0
+    deployment["deployment_config"] = {"ray_actor_options": {"num_gpus": 0.5}}
+    assert census(details, "livedub")["Ingress"].num_gpus == 0.5
+    assert count_nodes(details, "livedub") == 2
+    assert count_nodes({}, "livedub") == 1

@@ -80,7 +80,7 @@ class Cluster:
     """For the next openings; then made-up ones."""
 
     def __post_init__(self) -> None:
-        self.replicas = [Streams(None, Quiet()) for _ in range(self.size)]
+        self.replicas = [Streams(None, Quiet(), lambda: 0.0) for _ in range(self.size)]
         self.due: list = []
         self.waiting: list = []
         """Of each opening, what happens when an answer doesn't come."""
@@ -305,7 +305,7 @@ def test_a_replica_that_has_just_started_learns_the_number_from_the_others():
     for _ in range(5):
         old = cluster.open(0)
         cluster.run()
-    cluster.replicas[1] = Streams(None, Quiet())
+    cluster.replicas[1] = Streams(None, Quiet(), lambda: 0.0)
     new = cluster.open(1)
     cluster.run()
     assert (old.ended, new.ended) == ("replaced", "")

@@ -17,7 +17,16 @@ from pydantic import ValidationError
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
 from deployments.audio.codec import Decoded
-from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, Recognition, TranscribeRequest, Utterance
+from deployments.contracts import (
+    ASR_RATE_HZ,
+    ITSELF,
+    AudioFormat,
+    EncodedAudio,
+    FragmentRef,
+    Recognition,
+    TranscribeRequest,
+    Utterance,
+)
 from deployments.errors import (
     DeadlineExceeded,
     GpuOutOfMemory,
@@ -350,3 +359,17 @@ async def test_each_fragment_logs_one_line_that_names_it_and_not_what_it_says(
     assert (line["event"], line["level"], line["stage"]) == (event, level, "asr")
     assert (line["stream_id"], line["fragment_id"], line["sequence_number"]) == ("radio", "f-7", 7)
     assert SPOKEN not in logged[0]
+
+
+async def test_a_sentence_is_heard_at_the_start_and_measured_where_that_is_wanted() -> None:
+    heard: list[Utterance] = []
+
+    engine = OnlyEnglish()
+    transcribe = engine.transcribe
+    engine.transcribe = lambda utterances: heard.extend(utterances) or transcribe(utterances)
+    told = await Asr(engine, 2, measure=True).capabilities()
+    assert told.measured is not None
+    assert told.measured.slots == 2
+    assert {(one.ref, one.language) for one in heard} == {(ITSELF, "en")}
+    assert len(heard[0].samples) == pytest.approx(6 * ASR_RATE_HZ, rel=0.01)
+    assert np.abs(heard[0].samples).max() > 0.1

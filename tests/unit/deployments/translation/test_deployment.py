@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from deployments.contracts import FragmentRef, TranslateRequest
+from deployments.contracts import ITSELF, FragmentRef, TranslateRequest
 from deployments.errors import (
     DeadlineExceeded,
     InvalidText,
+    ModelFailed,
     RateLimitExceeded,
     Stage,
     StageError,
@@ -189,3 +190,28 @@ async def test_each_fragment_logs_one_line_that_names_it_and_not_what_it_says(
     assert (line["event"], line["level"], line["stage"]) == (event, level, "translation")
     assert (line["stream_id"], line["fragment_id"], line["sequence_number"]) == ("radio", "f-7", 7)
     assert "nobody" not in logged[0]
+
+
+async def test_a_sentence_is_translated_at_the_start_and_measured_where_that_is_wanted() -> None:
+    asked: list[TranslateRequest] = []
+
+    class Listening(OnlySpanish):
+        def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+            asked.extend(requests)
+            return super().translate(requests)
+
+    engine = Listening(FakeTranslationOptions(delay_ms=5))
+    measured = (await Translation(engine, 3, measure=True).capabilities()).measured
+    assert measured is not None
+    assert measured.slots == 3
+    assert measured.fragment_ms >= 5
+    assert {(r.ref, r.source_language, r.target_language) for r in asked} == {(ITSELF, "en", "es")}
+    assert (await Translation(OnlySpanish(FakeTranslationOptions())).capabilities()).measured is None
+
+
+async def test_a_failed_sentence_at_the_start_is_not_the_end_of_it() -> None:
+    class Down(OnlySpanish):
+        def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:
+            raise ModelFailed(Stage.TRANSLATION, "down")
+
+    assert (await Translation(Down(FakeTranslationOptions()), measure=True).capabilities()).measured is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,14 @@ from deployments.contracts import (
     Spoken,
     SynthesizeRequest,
 )
-from deployments.errors import DeadlineExceeded, DurationMismatch, InvalidText, ModelFailed, SynthesisFailed
+from deployments.errors import (
+    DeadlineExceeded,
+    DurationMismatch,
+    GpuOutOfMemory,
+    InvalidText,
+    ModelFailed,
+    SynthesisFailed,
+)
 from deployments.health import FAILURES_IN_A_ROW
 from deployments.running import WEDGED_AFTER_S
 from deployments.tts import TtsOptions
@@ -307,13 +315,13 @@ async def test_an_original_is_decoded_in_what_is_left_of_the_fragments_time(engi
         budgets_ms.append(budget_ms)
         return decode(audio, budget_ms)
 
-    async def late(work, budget_ms):
+    async def late(work, budget_ms, **_):
         nonlocal now_s
         now_s += 1.5
         return work()
 
     deployment._decoders.decode = noted
-    deployment._speaking.run = deployment._filling.run = late
+    deployment._first.threads.run = deployment._filling.run = late
     _, encoded = original()
     if engine == "echo":
         await deployment.synthesize(request(original=encoded))
@@ -423,3 +431,31 @@ async def test_the_voice_is_asked_to_take_the_time_that_it_has():
         await deployment.synthesize(long_one(**more))
     assert [line.room_ms for line in lines] == [2000, 2400, 1720]
     assert [line.speech_ms for line in lines] == [2000, 2000, 1720]
+
+
+@pytest.mark.parametrize("engine", ["fake", "echo"])
+async def test_a_sentence_is_said_at_the_start_and_measured_where_that_is_wanted(engine):
+    options = TypeAdapter(TtsOptions).validate_python({"engine": engine, "delay_ms": 20})
+    measured = (
+        await Tts(options.build(), BOOK, FitLimits(), 2, measured_ms=options.measured_ms).capabilities()
+    ).measured
+    assert measured.slots == 2
+    assert measured.fragment_ms >= 20
+    assert (await tts(engine=engine).capabilities()).measured is None
+
+
+async def test_a_sentence_at_the_start_plays_no_script():
+    options = TypeAdapter(TtsOptions).validate_python({"engine": "fake", "script": [{"times": 1, "error": "GPU_OOM"}]})
+    deployment = Tts(options.build(), BOOK, FitLimits(), measured_ms=2000)
+    assert (await deployment.capabilities()).measured is not None
+    with pytest.raises(GpuOutOfMemory):
+        await deployment.synthesize(request())
+
+
+async def test_what_is_measured_with_a_part_of_a_fragment_counts_in_proportion():
+    class Slow(Engine):
+        def __init__(self):
+            super().__init__(lambda line: time.sleep(0.02) or Spoken(np.full(48_000, 0.1, np.float32), 24_000))
+
+    measured = (await Tts(Slow(), BOOK, FitLimits(), measured_ms=2000).capabilities()).measured
+    assert measured.fragment_ms >= 60

@@ -4,12 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
 from serve_app.config import PROJECT_DIR
+from serve_app.planning import command
 from serve_app.planning.command import plan
 from serve_app.planning.figures import CARDS
 
@@ -232,3 +234,37 @@ def test_a_deployment_that_makes_no_sense_is_one_line_and_code_2(run, tmp_path, 
 def test_the_help_lists_the_cards(run):
     told = run("--help").stdout
     assert all(card in told for card in CARDS)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """`server(body)`: what a server's /ready answers."""
+
+    def answering(body, status=200):
+        def get(url, timeout):
+            assert url == "http://here:8000/ready"
+            return httpx.Response(status, json=body, request=httpx.Request("GET", url))
+
+        monkeypatch.setattr(command.httpx, "get", get)
+
+    return answering
+
+
+def test_a_running_server_gives_the_figures_of_its_machine(run, server):
+    measured = {"asr_ms": 900.0, "asr_cpu_ms": 1000.0, "translation_ms": 3.0, "tts_ms": 5000.0, "tts_cpu_ms": 6000.0}
+    server({"status": "ready", "live_streams": 0.8, "measured": measured})
+    options = ("--streams", "6", "--gpu", "cpu", "--config", LOCAL, "--fragment-s", "3")
+    told = values(run, *options, "--server", "http://here:8000/", "--asr-ms", "111")
+    asr, tts = told["deployments"]["Asr"]["ms"], told["deployments"]["Tts"]["ms"]
+    assert (asr["value"], asr["how"]) == (111, "given"), "what is typed wins"
+    assert (tts["value"], tts["how"]) == (2500, "measured"), "of 3 s"
+    assert "http://here:8000/ready" in tts["source"]
+    assert told["cpus"] >= 6 * 7000 / (6000 * 0.6)
+
+
+@pytest.mark.parametrize(("body", "status"), [({"status": "waiting"}, 503), ("no object", 200), ({"measured": 7}, 200)])
+def test_a_server_that_says_nothing_of_use_is_named(run, server, body, status):
+    server(body, status)
+    told = run("--streams", "1", "--gpu", "cpu", "--config", LOCAL, "--server", "http://here:8000")
+    assert told.exit_code == 2
+    assert "--server: http://here:8000/ready" in told.output
