@@ -395,10 +395,10 @@ class AsrCapabilities:
 
     model: str
     languages: frozenset[str] | None
-    at_once: int = 0
-    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself."""
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,10 +407,10 @@ class TranslationCapabilities:
 
     model: str
     pairs: frozenset[tuple[str, str]] | None
-    at_once: int = 0
-    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself, as where each text costs money."""
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,9 +423,9 @@ class TtsCapabilities:
     default_voices: Mapping[str, str] = field(default_factory=dict)
     """Base language (or `*`) to the voice that `default` means."""
     wants_original: bool = False
-    at_once: int = 0
-    """Fragments that a replica computes at once, at most; 0: not known."""
     measured: Measured | None = None
     """None: it did not measure itself."""
+    at_once: int = 0
+    """Fragments that a replica computes at once, at most; 0: not known."""
     faster_voices: Mapping[str, str] = field(default_factory=dict)
     """Base language (or `*`) to the voice of the faster engine; empty: there is none."""

@@ -50,7 +50,7 @@ def check_live(schema: dict[str, Any]) -> None:
 
 
 def read_schema(path: Path) -> dict[str, Any]:
-    """A Serve configuration file, or the shipped one of that name, all that is Serve's in it checked, but none of our values.
+    """A Serve configuration file, or the shipped one of that name: Serve's part checked, our values not.
 
     Raises:
         ConfigError: no such file, no YAML, or an option that Serve would refuse or ignore.

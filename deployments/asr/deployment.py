@@ -235,7 +235,7 @@ class Asr:
 
     async def capabilities(self) -> AsrCapabilities:
         """What streams may ask for."""
-        return AsrCapabilities(self._engine.model, self._engine.languages, self._gatherer.at_once, self._measured)
+        return AsrCapabilities(self._engine.model, self._engine.languages, self._measured, self._gatherer.at_once)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

@@ -149,7 +149,7 @@ class Translation:
     async def capabilities(self) -> TranslationCapabilities:
         """What streams may ask for."""
         at_once = 0 if self._batching else self._concurrency
-        return TranslationCapabilities(self._engine.model, self._engine.pairs, at_once, self._measured)
+        return TranslationCapabilities(self._engine.model, self._engine.pairs, self._measured, at_once)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""

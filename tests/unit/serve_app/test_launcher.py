@@ -405,10 +405,11 @@ def test_an_application_that_does_not_start_is_told_in_the_replicas_own_sentence
         (httpx.ConnectError("refused"), []),
     ],
 )
-def test_what_the_machine_carries_is_told_where_the_server_tells_it(asked, answer, told, capsys):
+def test_what_the_machine_carries_is_told_where_the_server_tells_it(asked, answer, told):
     server, answers = asked
     answers.append(answer)
+    lines: list[str] = []
+    server._tell = lines.append
     server._tell_capacity()
-    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(told)
     assert all(words in line for words, line in zip(told, lines, strict=True))
