@@ -157,7 +157,12 @@ class Lane:
         return len(self._running) + len(self._abandoned)
 
     def _start(self, now: float) -> None:
-        self._abandoned = [ends_at for ends_at in self._abandoned if ends_at > now]
+        for ended_at in sorted(ends_at for ends_at in self._abandoned if ends_at <= now):
+            self._abandoned.remove(ended_at)
+            self._fill(ended_at)
+        self._fill(now)
+
+    def _fill(self, now: float) -> None:
         while self._waiting and self._busy() < max(1, self.servers):
             key = next(iter(self._waiting))
             self._running[key] = now, now + self._waiting.pop(key)
