@@ -9,6 +9,8 @@ from typing import Any
 from deployments.asr.faster_whisper import FasterWhisperOptions
 from deployments.translation.apertium import ApertiumOptions
 from deployments.tts.espeak import EspeakOptions
+from deployments.tts.faster import Faster
+from deployments.tts.voices import VoiceBook
 from deployments.tts.xtts import PUBLISHED, XttsOptions
 from serve_app.config import AppConfig, ConfigError, load_args, load_voices
 from serve_app.variables import meant
@@ -78,9 +80,9 @@ def _programs(config: AppConfig) -> list[str]:
     found = []
     if isinstance(config.translation, ApertiumOptions) and shutil.which("apertium") is None:
         found.append("the program apertium: install the Debian packages apertium and apertium-eng-spa")
-    if isinstance(config.tts, EspeakOptions) and shutil.which(config.tts.program) is None:
-        found.append(f"the program {config.tts.program}: install the Debian package espeak-ng")
-    return found
+    speaking = [options for options in (config.tts, config.tts.faster) if isinstance(options, EspeakOptions)]
+    lacking = [options.program for options in speaking if shutil.which(options.program) is None]
+    return found + [f"the program {program}: install the Debian package espeak-ng" for program in lacking]
 
 
 def _voices(config: AppConfig) -> list[str]:
@@ -96,7 +98,17 @@ def _voices(config: AppConfig) -> list[str]:
     ]
     if not defaults:
         found.append(f"a default voice for the engine {config.tts.engine} in {config.voices}")
+    if config.tts.faster is not None:
+        found += _faster_voice(config.tts.faster, book)
     return found
+
+
+def _faster_voice(options: Faster, book: VoiceBook) -> list[str]:
+    try:
+        _, defaults = book.for_engine(options.build().voice_models)
+    except ValueError as error:
+        return [f"a voice for the engine {options.engine} of tts.faster: {error}"]
+    return [] if defaults else [f"a default voice for the engine {options.engine} of tts.faster"]
 
 
 def _whisper(config: AppConfig, environ: Mapping[str, str]) -> list[str]:

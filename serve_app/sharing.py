@@ -7,6 +7,7 @@ its turn up.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -54,16 +55,23 @@ class SharedStages:
         return await self._in_turn(Stage.TRANSLATION, self._stages.translate, request)
 
     async def synthesize(self, request: SynthesizeRequest) -> Speech:
-        """Speak, fit and encode, in turn; by the faster voice without one, and where the turn is long in coming."""
-        if request.hasten:
-            return await self._stages.synthesize(request)
-        return await self._in_turn(Stage.TTS, self._stages.synthesize, request)
+        """Speak, fit and encode, in turn; at once by the faster voice, also where the turn is long in coming."""
+        came_at = self._clock()
+        if not request.hasten:
+            patience_s = request.budget_ms / 2000 if request.faster_voice else None
+            with suppress(TimeoutError):
+                return await self._in_turn(Stage.TTS, self._stages.synthesize, request, patience_s)
+        left_ms = request.budget_ms - round((self._clock() - came_at) * 1000)
+        return await self._stages.synthesize(replace(request, budget_ms=left_ms, hasten=True))
 
     async def fill(self, request: FillRequest) -> Speech:
         """Silence or the original, at once: no model computes for it."""
         return await self._stages.fill(request)
 
-    async def _in_turn(self, stage: Stage, call: Callable[[R], Awaitable[A]], request: R) -> A:
+    async def _in_turn(
+        self, stage: Stage, call: Callable[[R], Awaitable[A]], request: R, patience_s: float | None = None
+    ) -> A:
+        """Raises TimeoutError where the turn doesn't come within `patience_s`."""
         turns = self._turns[stage]
         turn = Turn(request.ref.stream_id, self._clock())
         computed_s = None
@@ -71,7 +79,7 @@ class SharedStages:
         try:
             if turn.started_at is None:
                 self._wakers[turn] = asyncio.get_running_loop().create_future()
-                await self._wakers[turn]
+                await asyncio.wait_for(self._wakers[turn], patience_s)
             left_ms = request.budget_ms - round((self._clock() - turn.came_at) * 1000)
             if left_ms <= 0:
                 raise DeadlineExceeded(

@@ -71,11 +71,15 @@ class Admission:
         self._lanes[STAGES.index(stage)].servers = at_once
 
     def forecast_s(self, stream: "StreamAdmission", seconds: float, now: float, first: int = 0) -> float:
-        """Seconds until a fragment of so many seconds of sound is done that comes to the stage `first` now."""
+        """Seconds until a fragment of so many seconds of sound is done that comes to the stage `first` now.
+
+        Where a faster voice can come in, until it comes to the voice; from there, what the first one would take.
+        """
+        last = VOICE if stream.faster_voice and first < VOICE else len(STAGES)
         own, others = stream.in_flight, self._busy_streams - (stream.in_flight > 0)
         before = own + others * (own + 1)
         done_s = 0.0
-        for index in range(first, VOICE if stream.faster_voice else len(STAGES)):
+        for index in range(first, last):
             takes, to_come = self._takes[index], sum(self._at[first:index])
             starts_s = self._lanes[index].starts_in_s(now, before, to_come, takes.of(seconds))
             done_s = max(done_s, starts_s) + takes.at_best(seconds)

@@ -52,7 +52,8 @@ def test_a_machine_that_slows_down_is_noticed_within_a_few_calls() -> None:
 def test_how_much_calls_vary_is_known() -> None:
     steady, varied = learnt(*[(1, 2.0)] * 20), learnt(*[(1, 1.0), (1, 3.0)] * 20)
     assert steady.at_worst(1) == steady.at_best(1) == 2.0
-    assert varied.at_best(1) < 1.0 < 2.8 < varied.at_worst(1)
+    assert varied.at_best(1) < 1.0
+    assert varied.at_worst(1) > 2.8
 
 
 def test_a_call_that_was_given_up_took_at_least_so_long() -> None:

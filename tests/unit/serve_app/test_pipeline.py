@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from deployments.contracts import Carried, EncodedAudio, FillRequest, FragmentRef
-from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, Stage, SynthesisFailed
-from serve_app.pipeline import Job, dub
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, QueueFull, Stage, SynthesisFailed
+from serve_app.pipeline import LAST_RESORT_NEEDS_S, Job, dub
 from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 from serve_app.stream.values import Outcome
@@ -261,3 +261,59 @@ async def test_one_that_hangs_does_not_take_its_successor_with_it(second, stages
     outcome = await asyncio.wait_for(dub(replace(second, carry=carry, deadline=100.04), stages), 5)
     assert outcome.failure is None
     assert stages.requests["synthesize"].carried is None
+
+
+async def test_a_stage_that_would_end_too_late_is_not_begun(job, stages):
+    def running(stage, _):
+        if stage is Stage.TTS:
+            raise QueueFull(stage, "too late")
+        return False
+
+    outcome = await dub(replace(job, running=running), stages)
+    assert isinstance(outcome.failure, QueueFull)
+    assert outcome.translation == TRANSLATION
+    assert "synthesize" not in stages.requests
+
+
+@pytest.mark.parametrize(("degrade", "voice"), [((), ""), (("original",), ""), (("faster_voice", "original"), "fast")])
+async def test_the_faster_voice_comes_in_where_the_server_lets_it(degrade, voice, job, stages):
+    settings = replace(SETTINGS, faster_voice="fast")
+    await dub(replace(job, settings=settings, degrade=degrade, running=lambda *_: True), stages)
+    request = stages.requests["synthesize"]
+    assert (request.faster_voice, request.hasten) == (voice, True)
+
+
+@pytest.mark.parametrize(
+    ("rung", "warning", "audio"), [("original", "original_audio", FRAGMENT.audio), ("silence", "silence", None)]
+)
+@pytest.mark.parametrize("call", ["transcribe", "translate", "synthesize"])
+async def test_in_place_of_a_late_failure_comes_the_original_or_silence(call, rung, warning, audio, job, stages):
+    stages.answers[call] = QueueFull(Stage.TTS, "full")
+    outcome = await dub(replace(job, degrade=("faster_voice", rung)), stages)
+    assert outcome.failure is None
+    assert outcome.speech == replace(FILLED, partial=True, warnings=(warning,))
+    assert stages.requests["fill"].original == audio
+    assert stages.requests["fill"].target_duration_ms == 6000
+
+
+async def test_so_it_does_just_before_the_fragments_time_is_over(job, stages):
+    stages.answers["synthesize"] = asyncio.Event()
+    deadline = 100.0 + LAST_RESORT_NEEDS_S + 0.01
+    outcome = await dub(replace(job, deadline=deadline, degrade=("original",)), stages)
+    assert outcome.speech.warnings == ("original_audio",)
+    assert outcome.translation == TRANSLATION
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ({"synthesize": SynthesisFailed(Stage.TTS, "no")}, SynthesisFailed),
+        ({"synthesize": ModelFailed(Stage.TTS, "no"), "fill": QueueFull(Stage.TTS, "full")}, ModelFailed),
+    ],
+)
+async def test_what_no_time_would_mend_stays_a_failure(answers, error, job, stages):
+    """A text that can't be spoken, or an original that can't even be sent back."""
+    stages.answers |= answers
+    outcome = await dub(replace(job, degrade=("original",)), stages)
+    assert isinstance(outcome.failure, error)
+    assert outcome.speech is None

@@ -139,3 +139,35 @@ def test_a_model_that_is_not_in_the_cache_is_told_where_the_hub_may_not_be_asked
 
 def test_a_folder_of_weights_lacks_nothing(whisper, tmp_path):
     assert missing(whisper(str(tmp_path)), {"HF_HUB_OFFLINE": "1"}, 0) == []
+
+
+@pytest.fixture
+def local():
+    text = (PROJECT_DIR / "configs" / "local.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["applications"][0]["args"]
+
+
+def test_the_program_of_the_faster_voice_is_missed_too(local, monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: None if name == "espeak-ng" else name)
+    [told] = missing(local, {}, 0)
+    assert "espeak-ng" in told
+
+
+@pytest.mark.parametrize(
+    ("voices", "told"),
+    [
+        ({"anna": {"model": "kokoro", "language": "es", "speaker": "jm_kumo"}}, "a voice for the engine espeak of"),
+        (
+            {
+                "anna": {"model": "kokoro", "language": "es", "speaker": "jm_kumo"},
+                "bob": {"model": "espeak", "language": "es"},
+            },
+            "a default voice for the engine espeak of",
+        ),
+    ],
+)
+def test_a_faster_engine_without_a_voice_is_told(local, voices, told, tmp_path):
+    book = tmp_path / "voices.json"
+    book.write_text(json.dumps({"voices": voices, "default_voice_per_language": {"es": "anna"}}), encoding="utf-8")
+    [lacking] = missing(local | {"voices": str(book)}, {}, 0)
+    assert told in lacking

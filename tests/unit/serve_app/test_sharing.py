@@ -1,7 +1,7 @@
 """Calls of the stages wait for their turns, with their deadlines running."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -24,6 +24,7 @@ class Models:
     now: float = 100.0
     running: dict[tuple[str, int], asyncio.Future[object]] = field(default_factory=dict)
     budgets_ms: dict[tuple[str, int], int] = field(default_factory=dict)
+    hastened: set[tuple[str, int]] = field(default_factory=set)
 
     async def transcribe(self, request: TranscribeRequest):
         return transcript()
@@ -37,6 +38,8 @@ class Models:
     async def synthesize(self, request: SynthesizeRequest):
         name = request.ref.stream_id, request.ref.sequence_number
         self.budgets_ms[name] = request.budget_ms
+        if request.hasten:
+            self.hastened.add(name)
         self.running[name] = asyncio.get_running_loop().create_future()
         try:
             return await self.running[name]
@@ -153,3 +156,24 @@ async def test_slots_are_learnt_from_what_the_stage_says_that_it_computed(waited
         for name in ("a", "b"):
             await shared.end(name, number)
     assert shared.stages._turns[Stage.TTS].room == (1.0 if waited_ms else 100.0)
+
+
+async def test_a_faster_voice_waits_for_no_turn() -> None:
+    shared, _ = await hog_and_neighbour()
+    asked = replace(synthesis("hog", 7), faster_voice="fast", hasten=True)
+    speaking = asyncio.create_task(shared.stages.synthesize(asked))
+    await shared.settle()
+    assert ("hog", 7) in shared.models.running
+    await shared.end("hog", 7)
+    assert speaking.result() == SPEECH
+
+
+async def test_where_a_turn_is_long_in_coming_the_faster_voice_speaks() -> None:
+    shared, _ = await hog_and_neighbour()
+    asked = replace(synthesis("hog", 7, budget_ms=2), faster_voice="fast")
+    speaking = asyncio.create_task(shared.stages.synthesize(asked))
+    while ("hog", 7) not in shared.models.running:
+        await asyncio.sleep(0)
+    assert shared.models.hastened == {("hog", 7)}
+    await shared.end("hog", 7)
+    assert await speaking == SPEECH

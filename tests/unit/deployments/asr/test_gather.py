@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from deployments.asr.gather import Gatherer
-from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage, StageError
+from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, QueueFull, Stage, StageError
+from deployments.forecast import TRY_AGAIN_AFTER_S
 
 
 class Alarm:
@@ -254,3 +255,35 @@ async def test_as_many_calls_run_at_once_as_there_are_slots() -> None:
     await bench.end(call=0)
     assert bench.calls[2:] == [["c"]]
     await bench.close()
+
+
+async def test_what_can_not_be_heard_in_time_is_refused_when_its_turn_comes(bench: Bench) -> None:
+    """As calls go: they have taken 4 s."""
+    await bench.submit("first")
+    bench.now_s = 4.0
+    await bench.end("heard")
+    await bench.submit("second", 20_000)
+    late = await bench.submit("late", 5000)
+    bench.now_s = 6.0
+    await bench.end("heard")
+    error = late.exception()
+    assert isinstance(error, QueueFull)
+    assert error.details["recommended_delay_ms"] > 0
+    assert bench.calls == [["first"], ["second"]]
+
+
+async def test_with_nothing_to_do_one_is_tried_once_in_a_while(bench: Bench) -> None:
+    await bench.submit("first", 60_000)
+    bench.now_s = 20.0
+    await bench.end("heard")
+    refused = await bench.submit("refused", 5000)
+    assert isinstance(refused.exception(), QueueFull)
+    bench.now_s += TRY_AGAIN_AFTER_S
+    await bench.submit("tried", 5000)
+    assert bench.calls[-1] == ["tried"]
+
+
+def test_how_many_are_heard_at_once_is_told() -> None:
+    bench = Bench(slots=2)
+    bench.gatherer.configure(8, 0)
+    assert bench.gatherer.at_once == 16

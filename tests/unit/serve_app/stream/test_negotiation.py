@@ -107,3 +107,11 @@ def test_default_may_be_a_voice_for_any_language() -> None:
 def test_the_models_are_told_when_the_stream_is_ready() -> None:
     assert ABLE.wire.asr_model == "ears"
     assert (ABLE.wire.translation_model, ABLE.wire.tts_model) == ("tongue", "mouth")
+
+
+@pytest.mark.parametrize(
+    ("voices", "faster"), [({}, ""), ({"es": "fast"}, "fast"), ({"*": "any"}, "any"), ({"fr": "x"}, "")]
+)
+def test_the_faster_voice_is_that_of_the_target_language(voices: dict[str, str], faster: str) -> None:
+    tts = TtsCapabilities("mouth", TTS.voices, TTS.default_voices, faster_voices=voices)
+    assert agree(Abilities(ABLE.asr, ABLE.translation, tts)).faster_voice == faster
