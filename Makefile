@@ -148,8 +148,8 @@ audit: setup ## Look for known vulnerabilities in the locked packages and for ri
 	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments client bench
 	@$(BIN)/python -m bench.audit
 
-overload: setup ## Send three times what the models can do, and a hog; goodput and fairness, figures in bench/results/.
-	@$(BIN)/python -m bench.overload
+overload: setup packages ## Send more than the models can do, a hog, and rehearse slower machines, 15 minutes; figures in bench/results/.
+	@$(BIN)/python -m bench.overload; code=$$?; $(BIN)/python -m bench.goodput && exit $$code
 
 clean: ## Remove everything that was made here, .venv included.
 	@rm -rf $(VENV) demo-out bench/results/quick .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

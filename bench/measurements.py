@@ -114,6 +114,16 @@ MEASUREMENTS = (
         "More fragments are sent than the models can do, and one stream sends far more than its share.",
     ),
     Measurement(
+        "goodput",
+        "What overload and slow machines leave",
+        "make overload",
+        "On a real server, fake models that do five fragments a second are sent a quarter to three times as much, by "
+        "streams that send whatever comes back; an all-knowing scheduler would deliver the lesser of what is sent and "
+        "what they do. Then configs/local.yaml with every model made two, four and eight times slower, beside a "
+        "worker that keeps three fragments in flight and heeds what the server asks; and fakes whose voice takes "
+        "4.3 s, one at a time.",
+    ),
+    Measurement(
         "chaos",
         "Kills and rollouts under live streams",
         "make chaos",

@@ -63,6 +63,20 @@ def _overload(figures: Figures) -> Iterator[str]:
     )
 
 
+def _goodput(figures: Figures) -> Iterator[str]:
+    rows = figures["load"].values()
+    for streams in dict.fromkeys(row["streams"] for row in rows):
+        shares = [row["share"] for row in rows if row["streams"] == streams]
+        plural = "s" * (streams > 1)
+        yield f"{streams} stream{plural}: {min(shares):.0%} to {max(shares):.0%} of the ideal over all loads."
+    for name, row in figures["machines"].items():
+        yield (
+            f"{name}: {row['usable']} of {row['fragments']} fragments came as usable results, "
+            f"{row['by_the_faster_voice']} by the faster voice, p50 {row['p50_ms']} ms; "
+            f"{row['sent_again']} were put off at first."
+        )
+
+
 def _slow_clients(figures: Figures) -> Iterator[str]:
     clients = figures["clients"] * figures["waves"]
     yield (
@@ -98,6 +112,7 @@ SENTENCES: dict[str, Callable[[Figures], Iterator[str]]] = {
     "nodes": _nodes,
     "autoscaling": _autoscaling,
     "overload": _overload,
+    "goodput": _goodput,
     "slow_clients": _slow_clients,
     "soak": _soak,
     "decoding": _decoding,

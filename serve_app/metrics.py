@@ -14,7 +14,7 @@ from deployments.retries import Outcome
 from serve_app.doors import Reason
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
 from serve_app.stream.admission import START
-from serve_app.stream.values import Effect, Emit
+from serve_app.stream.values import FASTER_VOICE, ORIGINAL_AUDIO, SILENCE, Effect, Emit
 
 PREFIX = "sts_"
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0]
@@ -22,6 +22,8 @@ RATIOS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
 PERCENTS = [0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0]
 SPEEDS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0]
 BREAKER_LEVELS = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+DEGRADED = frozenset({FASTER_VOICE, ORIGINAL_AUDIO, SILENCE})
+"""Warnings of results with less than was wanted."""
 NO_STAGE = "none"
 """The stage label of errors that belong to none: refused messages, broken rules."""
 
@@ -103,6 +105,11 @@ class StreamMetrics:
         )
         self._backpressure = make.Counter(
             "sts_backpressure_events_total", description="Backpressure events sent.", tag_keys=("severity",)
+        )
+        self._degraded = make.Counter(
+            "sts_fragments_degraded_total",
+            description="Results with less than was wanted, so that they came in time, by what they got instead.",
+            tag_keys=("rung",),
         )
         self._quarantined = make.Counter(
             "sts_contents_quarantined_total",
@@ -188,6 +195,8 @@ class StreamMetrics:
             self._variance.observe(result.metadata.duration_variance_percent, tags={"status": result.status})
         if result.metadata.speed_ratio is not None:
             self._stretch.observe(result.metadata.speed_ratio)
+        for rung in DEGRADED.intersection(result.warnings or ()):
+            self._degraded.inc(tags={"rung": rung})
         if result.error is not None:
             self._errors.inc(tags={"stage": result.error.stage, "error_code": result.error.code})
 

@@ -30,6 +30,7 @@ NAMES = {
     "sts_stretch_ratio": ("Histogram", ()),
     "sts_fragment_errors_total": ("Counter", ("stage", "error_code")),
     "sts_backpressure_events_total": ("Counter", ("severity",)),
+    "sts_fragments_degraded_total": ("Counter", ("rung",)),
     "sts_contents_quarantined_total": ("Counter", ("stage",)),
     "sts_connections_refused_total": ("Counter", ("reason",)),
     "sts_fragments_in_flight": ("Gauge", ()),
@@ -179,6 +180,13 @@ def test_error_events_count_without_a_stage(registry, metrics):
 def test_backpressure_counts_by_severity(registry, metrics):
     metrics.observe(Emit(pressure(SETTINGS, Level.MEDIUM, 4, 4, 3000)))
     assert registry.values("sts_backpressure_events_total") == [(1.0, {"severity": "medium"})]
+
+
+@pytest.mark.parametrize("rung", ["faster_voice", "original_audio", "silence"])
+def test_results_with_less_than_was_wanted_count_by_what_they_got(rung, registry, metrics):
+    speech = replace(SPEECH, warnings=("duration_variance_high", rung))
+    metrics.observe(result(replace(OUTCOME, speech=speech)))
+    assert registry.values("sts_fragments_degraded_total") == [(1.0, {"rung": rung})]
 
 
 def test_load_replaces_and_starts_at_nothing(registry, metrics):
