@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from deployments.breaker import BreakerState
+from deployments.contracts import FASTER_VOICE
 from deployments.errors import Stage
 from deployments.retries import Outcome
 from serve_app.doors import Reason
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed
 from serve_app.stream.admission import START
-from serve_app.stream.values import FASTER_VOICE, ORIGINAL_AUDIO, SILENCE, Effect, Emit
+from serve_app.stream.values import ORIGINAL_AUDIO, SILENCE, Effect, Emit
 
 PREFIX = "sts_"
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0]

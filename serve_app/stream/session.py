@@ -5,18 +5,17 @@ calls `tick` when `next_tick` says so. Results come back under the ticket of the
 in flight (expired, cancelled) is ignored, so a late result can't be taken for that of a resend.
 """
 
-import math
 from dataclasses import replace
 from typing import Any
 
-from deployments.contracts import FASTER_VOICE
-from deployments.errors import DeadlineExceeded, GpuOutOfMemory, QueueFull, Stage
+from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
 from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
 from serve_app.stream import notices
-from serve_app.stream.admission import Admission, StreamAdmission
+from serve_app.stream.admission import Admission
 from serve_app.stream.attempts import Attempt, Attempts
-from serve_app.stream.backpressure import SLOW_DOWN, InFlight, Level
+from serve_app.stream.backpressure import InFlight, Level
 from serve_app.stream.carry import Carry
+from serve_app.stream.foresight import Foresight
 from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
 from serve_app.stream.results import original_duration_ms, present
@@ -36,7 +35,6 @@ from serve_app.stream.values import (
     StreamSettings,
     Submit,
 )
-from serve_app.stream.voice_tier import VoiceTier
 
 
 class Session:
@@ -52,8 +50,7 @@ class Session:
         self.settings = settings
         self.state = State.ACTIVE
         self._limits = limits
-        self._admission = StreamAdmission(admission or Admission())
-        self._tier = VoiceTier()
+        self._foresight = Foresight(settings, admission or Admission())
         self._in_flight = InFlight(settings.max_inflight, limits.critical_inflight)
         self._attempts = Attempts(settings.first_sequence_number)
         self._order = self._attempts.order
@@ -175,7 +172,7 @@ class Session:
         """New thresholds, for what comes from now on."""
         self._limits = limits
         self._in_flight.critical = limits.critical_inflight
-        self._admission.faster_voice = bool(self.settings.faster_voice) and FASTER_VOICE in limits.degrade
+        self._foresight.degrade(limits.degrade)
 
     def make_room(self, max_bytes: int) -> None:
         """Keep no more than this of what could be asked for again: the bytes are needed for what is not read yet."""
@@ -206,14 +203,7 @@ class Session:
         if attempt is None:
             return False
         attempt.stage, attempt.so_far = stage, so_far
-        needed_s = self._admission.reach(attempt.passage, stage, so_far, now)
-        left_s = attempt.deadline - now
-        if self._admission.faster_voice:
-            spoken = stage is Stage.TTS and so_far.translation is not None
-            return spoken and self._tier.choose(needed_s, left_s, now)
-        if needed_s > left_s > 0 and not attempt.passage.trial:
-            raise too_late(stage, needed_s, left_s)
-        return False
+        return self._foresight.begin(attempt.passage, stage, so_far, attempt.deadline - now, now)
 
     def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
         """The pipeline is done with a fragment, well or not. Time that has passed is told before, by `tick`."""
@@ -256,26 +246,22 @@ class Session:
         if self._in_flight.full:
             message = f"{self.in_flight} fragments are in flight, the limit is {self._in_flight.critical}"
             return self._refuse(ErrorCode.BACKPRESSURE_EXCEEDED, message, fragment, now)
-        timeout_s = self.settings.timeout_ms / 1000
-        seconds = (fragment.declared_duration_ms or self.settings.chunk_duration_ms) / 1000
-        delay_s = self._admission.refusal(seconds, timeout_s, now)
-        if delay_s is not None:
+        delay_ms = self._foresight.refusal_ms(fragment, now)
+        if delay_ms is not None:
             message = f"the models can't do it within {self.settings.timeout_ms} ms now; send it again a little later"
-            return self._refuse(
-                ErrorCode.QUEUE_FULL, message, fragment, now, {"recommended_delay_ms": math.ceil(delay_s * 1000)}
-            )
+            return self._refuse(ErrorCode.QUEUE_FULL, message, fragment, now, {"recommended_delay_ms": delay_ms})
         queued = notices.queued(self.settings, fragment, self.in_flight, now)
         failed_before = past is not None and past.digest is not None
         attempt = self._attempts.take(
             fragment,
             now,
-            timeout_s,
-            self._admission.enter(seconds, timeout_s, now),
+            self.settings.timeout_ms / 1000,
+            self._foresight.enter(fragment, now),
             ordered=fragment.sequence_number >= self._order.next and not failed_before,
             start_ms=past.start_ms if past else None,
         )
         self._carry.accept(fragment.sequence_number)
-        told = self._told(self._in_flight.enter(*self._waits(now)), now)
+        told = self._told(self._in_flight.enter(*self._foresight.waits(now)), now)
         return [
             Emit(queued),
             *told,
@@ -299,9 +285,7 @@ class Session:
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
         attempt.settled = True
-        self._admission.leave(attempt.passage, outcome, now)
-        if outcome.speech and FASTER_VOICE in outcome.speech.warnings:
-            self._tier.fall(now)
+        self._foresight.leave(attempt.passage, outcome, now)
         carried = outcome.speech.carried if outcome.speech else None
         self._carry.settle(attempt.fragment.sequence_number, carried, heard=outcome.failure is None)
         if attempt.ordered:
@@ -342,7 +326,7 @@ class Session:
             self._history.note_undone(fragment.fragment_id, undone)
         self._statistics.record(result)
         self._attempts.drop(attempt)
-        return [Emit(result), *self._told(self._in_flight.leave(*self._waits(now)), now)]
+        return [Emit(result), *self._told(self._in_flight.leave(*self._foresight.waits(now)), now)]
 
     def _finish(self, now: float) -> list[Effect]:
         """No new number comes any more."""
@@ -381,7 +365,7 @@ class Session:
     def _drop_all(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for attempt in self._attempts.running():
-            self._admission.leave(attempt.passage, None, now)
+            self._foresight.leave(attempt.passage, None, now)
             effects.append(Cancel(attempt.ticket))
         for _ in range(self._attempts.drop_all()):
             self._in_flight.leave()
@@ -405,22 +389,8 @@ class Session:
         self.state = follows
         return []
 
-    def _waits(self, now: float) -> tuple[float, float]:
-        """Seconds that one more fragment would wait, and that it could wait and still be in time."""
-        return self._admission.waits(self.settings.chunk_duration_ms / 1000, self.settings.timeout_ms / 1000, now)
-
     def _told(self, level: Level | None, now: float) -> list[Effect]:
         if level is None:
             return []
-        waits_s, affordable_s = self._waits(now)
-        over_ms = round((waits_s - SLOW_DOWN * max(0.0, affordable_s)) * 1000)
-        delay_ms = max(notices.delay_ms(self.settings, self._in_flight.by_count), over_ms)
-        delay_ms = 0 if level is Level.LOW else max(0, delay_ms)
+        delay_ms = self._foresight.delay_ms(level, self._in_flight.by_count, now)
         return [Emit(notices.pressure(self.settings, level, self.in_flight, self.queue_depth, delay_ms))]
-
-
-def too_late(stage: Stage, needed_s: float, left_s: float) -> QueueFull:
-    """What ends a fragment before a stage that it can't pass in time."""
-    needed_ms, left_ms = round(needed_s * 1000), round(left_s * 1000)
-    message = f"about {needed_ms} ms are needed from here and {left_ms} ms are left; nothing was started"
-    return QueueFull(stage, message, {"recommended_delay_ms": max(1, needed_ms - left_ms)})

@@ -279,7 +279,7 @@ def a_full_server_refuses_what_it_has_taken_before(patch: pytest.MonkeyPatch) ->
 
     def accept(self: Session, fragment: Fragment, now: float) -> list[Effect]:
         known = self._attempts.find(fragment.fragment_id) or self._history.find(fragment.fragment_id)
-        if known is not None and self._admission.refusal(6.0, self.settings.timeout_ms / 1000, now) is not None:
+        if known is not None and self._foresight.refusal_ms(fragment, now) is not None:
             return self._refuse(ErrorCode.QUEUE_FULL, "full", fragment, now)
         return kind(self, fragment, now)
 

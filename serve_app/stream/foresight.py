@@ -1,0 +1,82 @@
+"""What of one stream will be in time: what is refused, shed or spoken by the faster voice, and what its worker is told.
+
+PURE. `admission` foretells for all streams; this is one stream's use of it.
+"""
+
+import math
+
+from deployments.contracts import FASTER_VOICE
+from deployments.errors import QueueFull, Stage
+from serve_app.stream import notices
+from serve_app.stream.admission import Admission, Passage, StreamAdmission
+from serve_app.stream.backpressure import SLOW_DOWN, Level
+from serve_app.stream.values import Fragment, Outcome, Rung, StreamSettings
+from serve_app.stream.voice_tier import VoiceTier
+
+
+class Foresight:
+    """One stream's. Times are in seconds of one clock.
+
+    Args:
+        settings: of the stream.
+        admission: the forecast for all streams that load the same models.
+    """
+
+    def __init__(self, settings: StreamSettings, admission: Admission) -> None:
+        self._settings = settings
+        self._time_s = settings.timeout_ms / 1000
+        self._stream = StreamAdmission(admission)
+        self._tier = VoiceTier()
+
+    def degrade(self, rungs: tuple[Rung, ...]) -> None:
+        """What a fragment may get instead of coming late, from now on."""
+        self._stream.faster_voice = bool(self._settings.faster_voice) and FASTER_VOICE in rungs
+
+    def refusal_ms(self, fragment: Fragment, now: float) -> int | None:
+        """After how long a fragment that would be late now would be in time; None when it may come in."""
+        delay_s = self._stream.refusal(self._seconds(fragment), self._time_s, now)
+        return None if delay_s is None else math.ceil(delay_s * 1000)
+
+    def enter(self, fragment: Fragment, now: float) -> Passage:
+        """A fragment comes in."""
+        return self._stream.enter(self._seconds(fragment), self._time_s, now)
+
+    def begin(self, passage: Passage, stage: Stage, so_far: Outcome, left_s: float, now: float) -> bool:
+        """A fragment has come to a stage, with so much of its time left.
+
+        Returns:
+            Whether the faster voice is to speak, since the first one would be late, or was lately.
+
+        Raises:
+            QueueFull: it can't be done in time any more, so the stage should not begin.
+        """
+        needed_s = self._stream.reach(passage, stage, so_far, now)
+        if self._stream.faster_voice:
+            spoken = stage is Stage.TTS and so_far.translation is not None
+            return spoken and self._tier.choose(needed_s, left_s, now)
+        if needed_s > left_s > 0 and not passage.trial:
+            needed_ms, left_ms = round(needed_s * 1000), round(left_s * 1000)
+            message = f"about {needed_ms} ms are needed from here and {left_ms} ms are left; nothing was started"
+            raise QueueFull(stage, message, {"recommended_delay_ms": max(1, needed_ms - left_ms)})
+        return False
+
+    def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
+        """A fragment has its outcome; None: nobody wants one any more."""
+        self._stream.leave(passage, outcome, now)
+        if outcome is not None and outcome.speech is not None and FASTER_VOICE in outcome.speech.warnings:
+            self._tier.fall(now)
+
+    def waits(self, now: float) -> tuple[float, float]:
+        """Seconds that one more fragment would wait, and that it could wait and still be in time."""
+        return self._stream.waits(self._settings.chunk_duration_ms / 1000, self._time_s, now)
+
+    def delay_ms(self, level: Level, by_count: Level, now: float) -> int:
+        """How long the worker should wait, at this level; `by_count` is that of their number alone."""
+        if level is Level.LOW:
+            return 0
+        waits_s, affordable_s = self.waits(now)
+        over_ms = round((waits_s - SLOW_DOWN * max(0.0, affordable_s)) * 1000)
+        return max(0, over_ms, notices.delay_ms(self._settings, by_count))
+
+    def _seconds(self, fragment: Fragment) -> float:
+        return (fragment.declared_duration_ms or self._settings.chunk_duration_ms) / 1000
