@@ -21,7 +21,7 @@ from serve_app.metrics import PREFIX
 log = get_logger(__name__)
 RAY_PREFIX = "ray_"
 LABELS = (
-    *("status", "stage", "error_code", "severity", "service", "outcome", "reason"),
+    *("status", "stage", "error_code", "severity", "service", "outcome", "reason", "rung"),
     *("deployment_name", "state", "model", "gpu", "le"),
 )
 """What is kept; Ray's own labels (node, worker, replica, session) are summed away."""

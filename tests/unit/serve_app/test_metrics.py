@@ -116,7 +116,7 @@ def test_no_label_can_grow_without_bound_and_none_is_lost_on_the_way_to_the_scra
     labels = {label for made in registry.made.values() for label in made.tag_keys}
     assert labels == {
         *("status", "stage", "error_code", "severity", "reason", "gpu"),
-        *("service", "outcome", "deployment_name", "state", "model"),
+        *("service", "outcome", "deployment_name", "state", "model", "rung"),
     }
     assert labels < set(LABELS)
     assert not labels & {DEPLOYMENT_TAG, REPLICA_TAG, APPLICATION_TAG}, "Ray Serve keeps these for itself"
