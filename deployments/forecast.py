@@ -80,8 +80,11 @@ class Expectation:
 
         The first call of all says nothing so: it may have been lost, rather than slow.
         """
-        if self.known and took_s > self.of(size):
+        if not self.known:
+            return
+        if took_s > self.of(size):
             self.learn(size, took_s, now)
+        self._learned_at = now
 
     def worth_a_try_in_s(self, now: float) -> float:
         """Seconds until what is known is so old that a call that seems too long is made all the same."""

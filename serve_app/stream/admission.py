@@ -43,6 +43,8 @@ class Passage:
     """It seems too long and is tried all the same, since what is known is old."""
     at: int = 0
     """The stage that it has come to, as an index of STAGES."""
+    aside: bool = False
+    """The faster voice speaks it, so it takes no place with the first one."""
 
 
 class Admission:
@@ -121,16 +123,23 @@ class Admission:
             passage.stream.in_flight -= 1  # it doesn't wait for itself
             left_s = self.forecast_s(passage.stream, passage.seconds, now, index)
             passage.stream.in_flight += 1
+            if passage.stream.faster_voice and self._worth_a_try_at(index, now):
+                left_s = 0.0
             self._come(passage, now)
             if index == VOICE and passage.stream.faster_voice:
                 passage.stream.learn(passage, now - passage.entered_at - _computed_s(so_far))
             return left_s
         return 0.0
 
+    def step_aside(self, passage: Passage, now: float) -> None:
+        """A fragment that has come to the voice is spoken by the faster one."""
+        passage.aside = True
+        self._lanes[VOICE].leave(passage, now)
+
     def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
         """A fragment has its outcome; None: nobody wants one any more."""
         failure = outcome.failure if outcome else None
-        late = isinstance(failure, DeadlineExceeded) or (outcome is not None and _replaced(outcome))
+        late = isinstance(failure, DeadlineExceeded) or (outcome is not None and _given_up(passage, outcome))
         computed_s = 0.0
         if outcome is None or late:
             computed_s = self._lanes[passage.at].abandon(passage, now)
@@ -171,10 +180,15 @@ class Admission:
         """Whether nothing is in flight, and how long a stage takes has not been seen for long."""
         return not any(self._at) and any(t.known and t.worth_a_try_in_s(now) == 0 for t in self._takes)
 
+    def _worth_a_try_at(self, index: int, now: float) -> bool:
+        """The same of one stage, where nothing is lost by it."""
+        return not len(self._lanes[index]) and self._takes[index].worth_a_try_in_s(now) == 0
 
-def _replaced(outcome: Outcome) -> bool:
-    """Whether the fragment has the original, or silence, in place of a voice that would have been late."""
-    return outcome.speech is not None and bool({ORIGINAL_AUDIO, SILENCE} & set(outcome.speech.warnings))
+
+def _given_up(passage: Passage, outcome: Outcome) -> bool:
+    """Whether something else came in place of what the stage was doing, since that would have been late."""
+    others = {ORIGINAL_AUDIO, SILENCE} if passage.aside else {ORIGINAL_AUDIO, SILENCE, FASTER_VOICE}
+    return outcome.speech is not None and bool(others & set(outcome.speech.warnings))
 
 
 def _computed_s(outcome: Outcome) -> float:
@@ -226,6 +240,10 @@ class StreamAdmission:
     def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
         """A fragment has its outcome; None: nobody wants one any more."""
         self.shared.leave(passage, outcome, now)
+
+    def step_aside(self, passage: Passage, now: float) -> None:
+        """A fragment that has come to the voice is spoken by the faster one."""
+        self.shared.step_aside(passage, now)
 
     def waits(self, seconds: float, time_s: float, now: float) -> tuple[float, float]:
         """Seconds that one more fragment would wait, and that it could wait and still be in time."""

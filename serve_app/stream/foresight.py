@@ -52,8 +52,12 @@ class Foresight:
         """
         needed_s = self._stream.reach(passage, stage, so_far, now)
         if self._stream.faster_voice:
-            spoken = stage is Stage.TTS and so_far.translation is not None
-            return spoken and self._tier.choose(needed_s, left_s, now)
+            if stage is not Stage.TTS or so_far.translation is None:
+                return False
+            hasten = self._tier.choose(needed_s, left_s, now)
+            if hasten:
+                self._stream.step_aside(passage, now)
+            return hasten
         if needed_s > left_s > 0 and not passage.trial:
             needed_ms, left_ms = round(needed_s * 1000), round(left_s * 1000)
             message = f"about {needed_ms} ms are needed from here and {left_ms} ms are left; nothing was started"

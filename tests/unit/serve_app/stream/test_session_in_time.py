@@ -139,3 +139,20 @@ def test_a_worker_that_leaves_frees_the_models_as_far_as_they_can_be() -> None:
     other = Recorder(build=lambda agreed, given: Session(agreed, given, admission))
     other.now = first.now
     assert other.send(0).acks
+
+
+def test_a_voice_that_was_too_slow_is_tried_again_once_in_a_while() -> None:
+    """By one fragment at a time; the machine may have more to give by now."""
+    recorder = slow(voice_s=20.0, faster_voice="fast", timeout_ms=30_000)
+    recorder.send(1)
+    done = timed_outcome(tts_s=0.1)
+    assert done.speech is not None
+    quick = dataclasses.replace(done, speech=dataclasses.replace(done.speech, warnings=(FASTER_VOICE,)))
+    recorder.wait(12.0)
+    assert hastens(recorder, "f1")
+    recorder.complete("f1", quick)
+    recorder.now += HOLD_S
+    recorder.send(2)
+    recorder.send(3)
+    assert not hastens(recorder, "f2")
+    assert hastens(recorder, "f3")
