@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from deployments.contracts import (
+    FASTER_VOICE,
     FillRequest,
     Speech,
     SynthesizeRequest,
@@ -86,7 +87,8 @@ class SharedStages:
                     stage, "the fragment's time ran out while its stream had its share of the models"
                 )
             answer = await call(replace(request, budget_ms=left_ms))
-            computed_s = answer.elapsed_ms / 1000
+            if not (isinstance(answer, Speech) and FASTER_VOICE in answer.warnings):  # that one had no slot
+                computed_s = answer.elapsed_ms / 1000
             return answer
         finally:
             self._wakers.pop(turn, None)

@@ -177,3 +177,16 @@ async def test_where_a_turn_is_long_in_coming_the_faster_voice_speaks() -> None:
     assert shared.models.hastened == {("hog", 7)}
     await shared.end("hog", 7)
     assert await speaking == SPEECH
+
+
+async def test_what_the_faster_voice_took_says_nothing_of_the_slots() -> None:
+    shared = Shared()
+    shared.stages._turns[Stage.TTS].room = 100.0
+    for number in range(6):
+        for name in ("a", "b"):
+            await shared.ask(name, number)
+        shared.models.now += 4
+        for name in ("a", "b"):
+            shared.models.running[name, number].set_result(replace(SPEECH, warnings=("faster_voice",)))
+            await shared.settle()
+    assert shared.stages.room(Stage.TTS) == 100.0
