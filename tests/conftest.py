@@ -27,10 +27,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(seconds(timeout_s)), append=False)
 
 
-settings.register_profile("any machine", deadline=None)  # a busy one stops for longer than any deadline
-settings.load_profile("any machine")
-
-
 @pytest.fixture(scope="session")
 def current() -> Iterator[dict[str, RunningServer]]:
     """The server that runs, by its configuration."""
