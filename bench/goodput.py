@@ -1,6 +1,6 @@
 """What of the models' capacity comes out as usable results: `python -m bench.goodput [--quick] [--only load|machines]`.
 
-Two questions, on a real server. **load**: fake models that do five fragments a second are sent a quarter to three
+Two questions, on a real server. **load**: fake models that do five fragments a second are sent half to three
 times as much by 1, 3 and 12 streams that send whatever comes back; what an all-knowing scheduler would deliver is the
 lesser of what is sent and what the models do. **machines**: configs/local.yaml with every model slowed, so that its
 machine is half, a quarter and an eighth as fast, beside a worker that keeps three fragments in flight and heeds what
@@ -30,7 +30,7 @@ from tests.support.server import RunningServer, edited, start
 from tests.support.worker import Worker
 
 STREAMS = (1, 3, 12)
-LOADS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+LOADS = (0.5, 1.0, 1.5, 2.0, 3.0)
 SLOWER = (1, 2, 4, 8)
 KEEPS = (1, 2, 3)
 VOICE_MS = 4300

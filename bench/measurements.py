@@ -117,7 +117,7 @@ MEASUREMENTS = (
         "goodput",
         "What overload and slow machines leave",
         "make overload",
-        "On a real server, fake models that do five fragments a second are sent a quarter to three times as much, by "
+        "On a real server, fake models that do five fragments a second are sent half to three times as much, by "
         "streams that send whatever comes back; an all-knowing scheduler would deliver the lesser of what is sent and "
         "what they do. Then configs/local.yaml with every model made two, four and eight times slower, beside a "
         "worker that keeps three fragments in flight and heeds what the server asks; and fakes whose voice takes "
