@@ -69,7 +69,8 @@ class Flow:
         self._server_paused = False
         self._held = False
         self._slow_s = 0.0
-        self._gate_s = -math.inf
+        self._gate_s = self._room_s = -math.inf
+        """When a slowed worker may send next, and when the server expects to have room."""
         self._next_carried = first_sequence_number
         self._leave_by_s: float | None = None
         self.next_sequence_number = first_sequence_number
@@ -122,7 +123,7 @@ class Flow:
         ]
         if self._leave_by_s is not None:
             times.append(self._leave_by_s)
-        return min((time for time in (*times, self._gate_s) if time > now_s), default=math.inf)
+        return min((time for time in (*times, self._gate_s, self._room_s) if time > now_s), default=math.inf)
 
     # --- what the worker does ----------------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class Flow:
         self._next_carried = self.lowest_unfinished
         self._server_paused = False
         self._slow_s = 0.0
-        self._gate_s = -math.inf
+        self._gate_s = self._room_s = -math.inf
         for entry in self._entries.values():
             entry.due_s = min(entry.due_s, now_s)
             entry.carried_as = None
@@ -227,7 +228,7 @@ class Flow:
         if action == "pause":
             self._server_paused = True
         elif action == "none":
-            self._server_paused = False
+            self._server_paused, self._room_s = False, -math.inf
             for entry in self._entries.values():
                 if entry.awaits_room:
                     entry.due_s, entry.awaits_room = now_s, False
@@ -261,7 +262,7 @@ class Flow:
         entry.postponed += 1
         entry.answer_by_s, entry.awaits_room = None, True
         entry.due_s = now_s + failure.retry_after_ms / 1000
-        self._gate_s = max(self._gate_s, entry.due_s)
+        self._room_s = max(self._room_s, entry.due_s)
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -274,7 +275,7 @@ class Flow:
             return "the worker's own pause"
         if self._server_paused:
             return "the server's pause"
-        return "the server's slow down" if now_s < self._gate_s else ""
+        return "the server's slow down" if now_s < max(self._gate_s, self._room_s) else ""
 
     def _open_entry(self, fragment_id: str) -> _Entry | None:
         number = self._number_of.get(fragment_id)

@@ -20,6 +20,10 @@ ASR_RATE_HZ = 16_000
 """The rate that every ASR engine hears."""
 FASTER_VOICE: Final = "faster_voice"
 """The warning of a dub that the faster voice spoke, since the first one would have been late."""
+FASTER_NEEDS_MS = 750
+"""What is kept of a fragment's time for the faster voice, where there is one."""
+FILL_MODEL = "none"
+"""The model of what nobody spoke."""
 FRAGMENT_MS = 6000
 """How long the fragments of a live stream are, as a rule."""
 

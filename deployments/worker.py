@@ -99,7 +99,7 @@ class WorkerThreads:
 
         # Log lines of the thread then carry the fragment's identity too.
         computing = self._pool.submit(copy_context().run, guarded)
-        computing.add_done_callback(lambda done: self._times.over(call, self._clock(), well=_went_well(done)))
+        computing.add_done_callback(lambda done: self._times.over(call, self._clock(), well=_computed(done)))
         return await asyncio.wrap_future(computing)
 
     def check(self) -> None:
@@ -111,5 +111,6 @@ class WorkerThreads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _went_well(done: "Future[T]") -> bool:
-    return not done.cancelled() and done.exception() is None
+def _computed(done: "Future[T]") -> bool:
+    """Whether a call went all its way; one that came too late did."""
+    return not done.cancelled() and isinstance(done.exception(), DeadlineExceeded | None)

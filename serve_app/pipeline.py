@@ -22,7 +22,7 @@ from deployments.contracts import (
     TranslateRequest,
     Translation,
 )
-from deployments.errors import DeadlineExceeded, Stage, StageError
+from deployments.errors import DeadlineExceeded, QueueFull, Stage, StageError
 from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
 from serve_app.stream.values import (
@@ -34,10 +34,9 @@ from serve_app.stream.values import (
     Rung,
     Running,
     StreamSettings,
+    last_resort,
+    reserve_s,
 )
-
-LAST_RESORT_NEEDS_S = 0.5
-"""What is kept of a fragment's time for the original or for silence, where a stream is to have it then."""
 
 
 class Stages(Protocol):
@@ -77,11 +76,6 @@ class Job:
     """What a fragment gets that would be late otherwise."""
 
     @property
-    def last_resort(self) -> FallbackMode | None:
-        """What is sent where no voice can speak in time; None: the failure is."""
-        return next((rung for rung in self.degrade if rung != "faster_voice"), None)
-
-    @property
     def faster_voice(self) -> str:
         """The voice that may speak where the first would be late; empty: none."""
         return self.settings.faster_voice if FASTER_VOICE in self.degrade else ""
@@ -94,19 +88,17 @@ async def dub(job: Job, stages: Stages) -> Outcome:
     have the original, or silence, in place of what would be late.
     """
     way = _Way(job, stages)
-    if job.last_resort is None:
+    rung = last_resort(job.degrade)
+    if rung is None:
         return await way.go()
     try:
-        async with asyncio.timeout(max(0.0, job.deadline - job.clock() - LAST_RESORT_NEEDS_S)):
+        async with asyncio.timeout(max(0.0, way.stages_end_by - job.clock())):
             outcome = await way.go()
     except TimeoutError:
-        late = DeadlineExceeded(
-            way.stage, f"the {way.stage} stage was running when the fragment's time was nearly over"
-        )
-        outcome = replace(way.so_far, failure=late)
-    if outcome.failure is None or not outcome.failure.retryable:
-        return outcome
-    return await way.resort(outcome, job.last_resort)
+        overdue = DeadlineExceeded(way.stage, f"the {way.stage} stage was running when time was nearly over")
+        outcome = replace(way.so_far, failure=overdue)
+    late = isinstance(outcome.failure, DeadlineExceeded | QueueFull)
+    return await way.resort(outcome, rung) if late else outcome
 
 
 class _Way:
@@ -117,6 +109,8 @@ class _Way:
         self._stages = stages
         self.so_far = Outcome()
         self.stage = Stage.ASR
+        self.stages_end_by = job.deadline - reserve_s(job.degrade, job.settings.timeout_ms)
+        """What is left of the fragment's time then is kept for the last resort."""
 
     async def go(self) -> Outcome:
         """Up to the speech, or to the failure of a stage."""
@@ -140,14 +134,18 @@ class _Way:
         fragment, transcript = self._job.fragment, outcome.transcript
         try:
             request = self._fill_request(
-                transcript.duration_ms if transcript else fragment.declared_duration_ms,
+                transcript.duration_ms
+                if transcript
+                else fragment.declared_duration_ms or self._job.settings.chunk_duration_ms,
                 fragment.audio if rung == "original" else None,
+                self._job.deadline,
             )
             speech = await self._stages.fill(request)
         except StageError:
             return outcome
         warning = ORIGINAL_AUDIO if rung == "original" else SILENCE
-        return replace(outcome, failure=None, speech=replace(speech, partial=True, warnings=(warning,)))
+        speech = replace(speech, partial=True, warnings=(warning,))
+        return replace(outcome, failure=None, replaced=outcome.failure, speech=speech)
 
     async def _transcribe(self) -> Transcript:
         self._enter(Stage.ASR)
@@ -199,14 +197,14 @@ class _Way:
         self._enter(Stage.TTS)
         await self._dub_before()
         original = self._job.fragment.audio if self._job.fallback_mode == "original" else None
-        return await self._stages.fill(self._fill_request(transcript.duration_ms, original))
+        return await self._stages.fill(self._fill_request(transcript.duration_ms, original, self.stages_end_by))
 
-    def _fill_request(self, duration_ms: int, original: EncodedAudio | None) -> FillRequest:
+    def _fill_request(self, duration_ms: int, original: EncodedAudio | None, end_by: float) -> FillRequest:
         return FillRequest(
             ref=self._ref(),
             target_duration_ms=duration_ms,
             output=self._job.settings.output,
-            budget_ms=self._left_ms(),
+            budget_ms=self._left_ms(end_by),
             original=original,
             carried=self._job.carry.before(self._job.fragment.sequence_number),
         )
@@ -236,9 +234,9 @@ class _Way:
         self._left_ms()
         return hasten
 
-    def _left_ms(self) -> int:
-        """What is left of the deadline."""
-        left_ms = int((self._job.deadline - self._job.clock()) * 1000)
+    def _left_ms(self, end_by: float | None = None) -> int:
+        """What is left until then, or for the stages."""
+        left_ms = int(((end_by or self.stages_end_by) - self._job.clock()) * 1000)
         if left_ms <= 0:
             raise DeadlineExceeded(self.stage, "the fragment's time ran out before the stage began")
         return left_ms

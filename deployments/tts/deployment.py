@@ -14,7 +14,9 @@ from deployments.audio import pcm
 from deployments.audio.decoders import Decoders, needs_decoder
 from deployments.audio.timing import FitLimits
 from deployments.contracts import (
+    FASTER_NEEDS_MS,
     FASTER_VOICE,
+    FILL_MODEL,
     ITSELF,
     AudioFormat,
     EncodedAudio,
@@ -34,10 +36,6 @@ from deployments.tts.speaker import Speaker, encoded
 from deployments.tts.voices import VoiceBook
 from deployments.worker import WorkerThreads, aside
 
-FASTER_NEEDS_MS = 750
-"""What is kept of a fragment's time for the faster voice."""
-FILL_MODEL = "none"
-"""The model of what nobody spoke."""
 _WIRE = AudioFormat("m4a", 48_000, 2)
 """What workers ask for as a rule."""
 _OWN_BUDGET_MS = 60_000
@@ -148,7 +146,8 @@ class Tts:
                 self._health.failed(error)
                 logger.warning("synthesis_failed", code=error.code, retryable=error.retryable, **error.details)
                 raise
-            self._health.succeeded()
+            if FASTER_VOICE not in speech.warnings:  # that one's success says nothing of the first voice
+                self._health.succeeded()
             logger.info(
                 "synthesized",
                 model=speech.model,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deployments.contracts import FASTER_VOICE
 from deployments.errors import DeadlineExceeded, QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, Expectation, Lane
-from serve_app.stream.values import ORIGINAL_AUDIO, SILENCE, Outcome
+from serve_app.stream.values import Outcome
 
 STAGES = tuple(Stage)
 VOICE = STAGES.index(Stage.TTS)
@@ -44,7 +44,7 @@ class Passage:
     at: int = 0
     """The stage that it has come to, as an index of STAGES."""
     aside: bool = False
-    """The faster voice speaks it, so it takes no place with the first one."""
+    """The faster voice speaks it, or nobody does, so it takes no place with the first one."""
 
 
 class Admission:
@@ -138,8 +138,8 @@ class Admission:
 
     def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
         """A fragment has its outcome; None: nobody wants one any more."""
-        failure = outcome.failure if outcome else None
-        late = isinstance(failure, DeadlineExceeded) or (outcome is not None and _given_up(passage, outcome))
+        failure = (outcome.failure or outcome.replaced) if outcome else None
+        late = isinstance(failure, DeadlineExceeded) or (outcome is not None and _rescued(passage, outcome))
         computed_s = 0.0
         if outcome is None or late:
             computed_s = self._lanes[passage.at].abandon(passage, now)
@@ -172,8 +172,8 @@ class Admission:
 
     def _learn(self, passage: Passage, outcome: Outcome, now: float) -> None:
         """Take what the stage says that it computed which the fragment is at."""
-        done = (outcome.transcript, outcome.translation, outcome.speech if outcome.translation else None)[passage.at]
-        if done is not None and not (outcome.speech and FASTER_VOICE in outcome.speech.warnings):
+        done = (outcome.transcript, outcome.translation, None if passage.aside else outcome.speech)[passage.at]
+        if done is not None:
             self._takes[passage.at].learn(passage.seconds, done.elapsed_ms / 1000, now)
 
     def _worth_a_try(self, now: float) -> bool:
@@ -185,10 +185,9 @@ class Admission:
         return not len(self._lanes[index]) and self._takes[index].worth_a_try_in_s(now) == 0
 
 
-def _given_up(passage: Passage, outcome: Outcome) -> bool:
-    """Whether something else came in place of what the stage was doing, since that would have been late."""
-    others = {ORIGINAL_AUDIO, SILENCE} if passage.aside else {ORIGINAL_AUDIO, SILENCE, FASTER_VOICE}
-    return outcome.speech is not None and bool(others & set(outcome.speech.warnings))
+def _rescued(passage: Passage, outcome: Outcome) -> bool:
+    """Whether the faster voice spoke in place of the first one, which had begun and would have been late."""
+    return not passage.aside and outcome.speech is not None and FASTER_VOICE in outcome.speech.warnings
 
 
 def _computed_s(outcome: Outcome) -> float:

@@ -5,12 +5,12 @@ PURE. `admission` foretells for all streams; this is one stream's use of it.
 
 import math
 
-from deployments.contracts import FASTER_VOICE
+from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE
 from deployments.errors import QueueFull, Stage
 from serve_app.stream import notices
 from serve_app.stream.admission import Admission, Passage, StreamAdmission
 from serve_app.stream.backpressure import SLOW_DOWN, Level
-from serve_app.stream.values import Fragment, Outcome, Rung, StreamSettings
+from serve_app.stream.values import Fragment, Outcome, Rung, StreamSettings, reserve_s
 from serve_app.stream.voice_tier import VoiceTier
 
 
@@ -24,13 +24,23 @@ class Foresight:
 
     def __init__(self, settings: StreamSettings, admission: Admission) -> None:
         self._settings = settings
-        self._time_s = settings.timeout_ms / 1000
         self._stream = StreamAdmission(admission)
         self._tier = VoiceTier()
+        self._reserve_s = 0.0
 
     def degrade(self, rungs: tuple[Rung, ...]) -> None:
-        """What a fragment may get instead of coming late, from now on."""
+        """What a fragment may get instead of coming late, from now on; time is kept for it."""
         self._stream.faster_voice = bool(self._settings.faster_voice) and FASTER_VOICE in rungs
+        self._reserve_s = reserve_s(rungs, self._settings.timeout_ms)
+
+    @property
+    def _time_s(self) -> float:
+        """That the stages have for a fragment, before the faster voice at the latest."""
+        return self._settings.timeout_ms / 1000 - self._reserve_s - self._faster_needs_s
+
+    @property
+    def _faster_needs_s(self) -> float:
+        return FASTER_NEEDS_MS / 1000 if self._stream.faster_voice else 0.0
 
     def refusal_ms(self, fragment: Fragment, now: float) -> int | None:
         """After how long a fragment that would be late now would be in time; None when it may come in."""
@@ -51,9 +61,11 @@ class Foresight:
             QueueFull: it can't be done in time any more, so the stage should not begin.
         """
         needed_s = self._stream.reach(passage, stage, so_far, now)
-        if self._stream.faster_voice:
-            if stage is not Stage.TTS or so_far.translation is None:
-                return False
+        left_s -= self._reserve_s + self._faster_needs_s
+        if stage is Stage.TTS and not (so_far.translation and so_far.translation.text.strip()):
+            self._stream.step_aside(passage, now)  # what nobody says waits for no voice
+            return False
+        if stage is Stage.TTS and self._stream.faster_voice:
             hasten = self._tier.choose(needed_s, left_s, now)
             if hasten:
                 self._stream.step_aside(passage, now)
@@ -67,7 +79,8 @@ class Foresight:
     def leave(self, passage: Passage, outcome: Outcome | None, now: float) -> None:
         """A fragment has its outcome; None: nobody wants one any more."""
         self._stream.leave(passage, outcome, now)
-        if outcome is not None and outcome.speech is not None and FASTER_VOICE in outcome.speech.warnings:
+        speech = outcome.speech if outcome else None
+        if speech is not None and FASTER_VOICE in speech.warnings and not passage.aside:
             self._tier.fall(now)
 
     def waits(self, now: float) -> tuple[float, float]:

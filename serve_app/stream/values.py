@@ -13,6 +13,8 @@ from serve_app.stream.said import Said
 FallbackMode: TypeAlias = Literal["silence", "original"]
 ORIGINAL_AUDIO, SILENCE = "original_audio", "silence"
 """Warnings of what is sent where no voice could speak in time."""
+LAST_RESORT_NEEDS_S = 0.5
+"""For the original, or for silence; a tenth of the fragment's time where that is less."""
 Rung: TypeAlias = Literal["faster_voice", "original", "silence"]
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
@@ -91,7 +93,19 @@ class Outcome:
     translation: Translation | None = None
     speech: Speech | None = None
     failure: StageError | None = None
+    replaced: StageError | None = None
+    """The failure in whose place the original, or silence, is sent."""
     warnings: tuple[str, ...] = ()
+
+
+def last_resort(rungs: tuple[Rung, ...]) -> FallbackMode | None:
+    """What is sent where no voice can speak in time; None: the failure is."""
+    return next((rung for rung in rungs if rung != "faster_voice"), None)
+
+
+def reserve_s(rungs: tuple[Rung, ...], timeout_ms: int) -> float:
+    """What is kept of a fragment's time for the last resort, if there is one."""
+    return min(LAST_RESORT_NEEDS_S, timeout_ms / 10_000) if last_resort(rungs) else 0.0
 
 
 Running: TypeAlias = Callable[[Stage, Outcome], bool]

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE
 from deployments.errors import QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, Expectation
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed, ServerEvent
@@ -54,10 +55,16 @@ class Call:
 
 
 class Models:
-    """The three stages behind the sessions."""
+    """The three stages behind the sessions.
 
-    def __init__(self, world_dice: random.Random, models: dict[Stage, Model]) -> None:
-        self.dice, self.models = world_dice, models
+    Args:
+        dice: what decides.
+        models: by stage.
+        faster_s: how long a faster voice takes; None: there is none.
+    """
+
+    def __init__(self, dice: random.Random, models: dict[Stage, Model], faster_s: float | None = None) -> None:
+        self.dice, self.models, self.faster_s = dice, models, faster_s
 
     def __call__(self, world: World, connection: Connection, session: Session, submit: Submit) -> None:
         self._enter(world, connection, session, submit, list(Stage), Outcome())
@@ -82,6 +89,14 @@ class Models:
         def refused(error: QueueFull) -> None:
             world.finish(connection, session, submit.ticket, replace(so_far, failure=error))
 
+        def faster() -> None:
+            """The other voice, which waits for nobody."""
+            speech = make_outcome("said").speech
+            assert speech is not None
+            rescued = replace(so_far, speech=replace(speech, warnings=(FASTER_VOICE,)))
+            at_s = world.clock.now + (self.faster_s or 0.0)
+            world.clock.at(at_s, lambda: world.finish(connection, session, submit.ticket, rescued))
+
         def done(took_s: float) -> None:
             whole = make_outcome("said")
             part = {Stage.ASR: "transcript", Stage.TRANSLATION: "translation", Stage.TTS: "speech"}[stage]
@@ -90,13 +105,20 @@ class Models:
                 self._enter(world, connection, session, submit, rest, replace(so_far, **{part: answer}))
 
         try:
-            world.stage(session, submit.ticket, stage, so_far)
+            hasten = world.stage(session, submit.ticket, stage, so_far)
         except QueueFull as error:
             refused(error)
             return
+        if hasten:
+            faster()
+            return
+        end_by = submit.deadline
+        if stage is Stage.TTS and self.faster_s is not None:
+            end_by -= FASTER_NEEDS_MS / 1000
+            refused = lambda _error: faster()  # noqa: E731
         model = self.models[stage]
         size = self.dice.uniform(1 - model.vary, 1 + model.vary)
-        model.queue.append(Call(size, submit.deadline, wanted, done, refused))
+        model.queue.append(Call(size, end_by, wanted, done, refused))
         self._start(world, stage)
 
     def _start(self, world: World, stage: Stage) -> None:
@@ -141,7 +163,15 @@ class Worker:
     """
 
     def __init__(
-        self, world: World, name: str, *, keeps: int, period_s: float, timeout_s: float, start_s: float
+        self,
+        world: World,
+        name: str,
+        *,
+        keeps: int,
+        period_s: float,
+        timeout_s: float,
+        start_s: float,
+        faster_voice: str = "",
     ) -> None:
         self.world, self.keeps, self.period_s = world, keeps, period_s
         self.good: list[float] = []
@@ -155,7 +185,12 @@ class Worker:
         self.slow_s = 0.0
         self.woken = False
         self.next_number = 0
-        self.settings = make_settings(stream_id=name, max_inflight=min(keeps, 10), timeout_ms=round(timeout_s * 1000))
+        self.settings = make_settings(
+            stream_id=name,
+            max_inflight=min(keeps, 10),
+            timeout_ms=round(timeout_s * 1000),
+            faster_voice=faster_voice,
+        )
         self.connection = Connection(name)
         self.connection.hear = lambda event: world.clock.at(
             world.clock.now + ROUND_TRIP_S / 2, lambda: self.hear(event)
@@ -243,6 +278,7 @@ def run(
     told: bool = True,
     knows: bool = True,
     bunched: bool = False,
+    faster_s: float | None = None,
     admission: Admission | None = None,
     seed: int = 1,
 ) -> Run:
@@ -257,7 +293,7 @@ def run(
     if told:
         for stage, model in models.items():
             admission.serves(stage, model.servers)
-    world = World(StreamLimits(), Models(dice, models), admission)
+    world = World(StreamLimits(), Models(dice, models, faster_s), admission)
     workers = [
         Worker(
             world,
@@ -265,6 +301,7 @@ def run(
             keeps=keeps,
             period_s=period_s,
             timeout_s=timeout_s,
+            faster_voice="" if faster_s is None else "fast",
             start_s=0.0 if bunched else dice.uniform(0, period_s or 0.5),
         )
         for n in range(streams)

@@ -416,3 +416,12 @@ def test_being_put_off_costs_no_retry_but_not_for_ever() -> None:
     result = flow.take()
     assert result is not None
     assert result.failure == full
+
+
+def test_a_slow_down_does_not_let_others_pass_one_that_waits_for_room() -> None:
+    flow = a_flow(window=3, fragments=1)
+    flow.refused("f0", Failure("QUEUE_FULL", "full", retryable=True, retry_after_ms=2500), 0.0)
+    flow.backpressure("slow_down", 100, 0.1)
+    flow.add(data(1), 0.2)
+    assert flow.sendable(1.0) == []
+    assert flow.wake_at_s(1.0) == 2.5

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, Stage
+from deployments.errors import DeadlineExceeded, InvalidAudio, ModelFailed, QueueFull, Stage
 from deployments.running import WEDGED_AFTER_S
 from deployments.worker import NICENESS, WorkerThreads, aside
 
@@ -198,3 +198,19 @@ def test_a_model_that_does_not_load_says_why():
 def priority() -> int:
     """Of the calling thread."""
     return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+async def test_a_call_that_came_too_late_is_known_to_take_so_long() -> None:
+    """Else a model that is always too slow would compute for nobody for ever."""
+    now = 0.0
+
+    def slow() -> None:
+        nonlocal now
+        now += 20.0
+        raise DeadlineExceeded(Stage.TTS, "the fragment's time ran out")
+
+    threads = WorkerThreads(Stage.TTS, 1, lambda: now)
+    with pytest.raises(DeadlineExceeded):
+        await threads.run(slow, 8000, size=4)
+    with pytest.raises(QueueFull, match="20000 ms are needed"):
+        await threads.run(slow, 8000, size=4)

@@ -7,10 +7,10 @@ import pytest
 
 from deployments.contracts import Carried, EncodedAudio, FillRequest, FragmentRef
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, ModelFailed, QueueFull, Stage, SynthesisFailed
-from serve_app.pipeline import LAST_RESORT_NEEDS_S, Job, dub
+from serve_app.pipeline import Job, dub
 from serve_app.stream.carry import Carry
 from serve_app.stream.said import Said
-from serve_app.stream.values import Outcome
+from serve_app.stream.values import LAST_RESORT_NEEDS_S, Outcome
 from tests.unit.serve_app.scripted import FRAGMENT, M4A, SETTINGS, SPEECH, TRANSLATION, transcript
 
 FILLED = replace(SPEECH, audio=EncodedAudio(b"silence", M4A))
@@ -291,6 +291,7 @@ async def test_in_place_of_a_late_failure_comes_the_original_or_silence(call, ru
     stages.answers[call] = QueueFull(Stage.TTS, "full")
     outcome = await dub(replace(job, degrade=("faster_voice", rung)), stages)
     assert outcome.failure is None
+    assert outcome.replaced is stages.answers[call]
     assert outcome.speech == replace(FILLED, partial=True, warnings=(warning,))
     assert stages.requests["fill"].original == audio
     assert stages.requests["fill"].target_duration_ms == 6000
@@ -308,7 +309,9 @@ async def test_so_it_does_just_before_the_fragments_time_is_over(job, stages):
     ("answers", "error"),
     [
         ({"synthesize": SynthesisFailed(Stage.TTS, "no")}, SynthesisFailed),
-        ({"synthesize": ModelFailed(Stage.TTS, "no"), "fill": QueueFull(Stage.TTS, "full")}, ModelFailed),
+        ({"synthesize": ModelFailed(Stage.TTS, "no")}, ModelFailed),
+        ({"synthesize": GpuOutOfMemory(Stage.TTS, "full")}, GpuOutOfMemory),
+        ({"synthesize": QueueFull(Stage.TTS, "full"), "fill": ModelFailed(Stage.TTS, "no")}, QueueFull),
     ],
 )
 async def test_what_no_time_would_mend_stays_a_failure(answers, error, job, stages):
@@ -317,3 +320,18 @@ async def test_what_no_time_would_mend_stays_a_failure(answers, error, job, stag
     outcome = await dub(replace(job, degrade=("original",)), stages)
     assert isinstance(outcome.failure, error)
     assert outcome.speech is None
+
+
+async def test_stages_get_the_time_that_the_last_resort_leaves_them(job, stages):
+    await dub(replace(job, degrade=("silence",)), stages)
+    assert stages.requests["transcribe"].budget_ms == 8000 - 1000 * LAST_RESORT_NEEDS_S
+    short = replace(SETTINGS, timeout_ms=1000)
+    await dub(replace(job, settings=short, deadline=101.0, degrade=("silence",)), stages)
+    assert stages.requests["transcribe"].budget_ms == 900
+
+
+async def test_a_fragment_that_nobody_could_read_is_taken_to_be_as_long_as_the_stream_said(job, stages):
+    stages.answers["transcribe"] = QueueFull(Stage.ASR, "full")
+    fragment = replace(FRAGMENT, declared_duration_ms=0)
+    await dub(replace(job, fragment=fragment, degrade=("original",)), stages)
+    assert stages.requests["fill"].target_duration_ms == SETTINGS.chunk_duration_ms

@@ -7,10 +7,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from deployments.audio.timing import FitLimits
-from deployments.contracts import FASTER_VOICE, AudioFormat, FragmentRef, Spoken, SynthesizeRequest
+from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE, AudioFormat, FragmentRef, Spoken, SynthesizeRequest
 from deployments.errors import ModelFailed, QueueFull, Stage
+from deployments.health import FAILURES_IN_A_ROW
 from deployments.tts import TtsOptions
-from deployments.tts.deployment import FASTER_NEEDS_MS, Tts
+from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
 
 BOOK = VoiceBook.parse(
@@ -127,3 +128,14 @@ def test_an_engine_that_is_fast_can_stand_behind_a_slow_one(engine):
 def test_a_slow_one_behind_it_is_refused(given):
     with pytest.raises(ValidationError):
         TypeAdapter(TtsOptions).validate_python(given)
+
+
+async def test_the_faster_voice_does_not_hide_that_the_first_one_is_broken(voices):
+    tts = deployed(voices)
+    voices[0].error = ModelFailed(Stage.TTS, "broken")
+    for _ in range(FAILURES_IN_A_ROW):
+        with pytest.raises(ModelFailed):
+            await tts.synthesize(request())
+        await tts.synthesize(request(hasten=True))
+    with pytest.raises(RuntimeError):
+        tts.check_health()

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from deployments.contracts import FASTER_VOICE
 from deployments.errors import QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, TRY_AGAIN_AFTER_S
-from serve_app.stream.admission import START, Admission, Passage, StreamAdmission
-from serve_app.stream.values import FASTER_VOICE, ORIGINAL_AUDIO
+from serve_app.stream.admission import START, VOICE, Admission, Passage, StreamAdmission
 from tests.simulation.overload import run
 from tests.unit.serve_app.stream.recorder import failed, heard, timed_outcome
 
@@ -82,6 +82,28 @@ def test_live_streams_that_the_models_carry_lose_nothing(streams, service_s, ser
     assert not any(worker.bad for worker in found.workers)
 
 
+@pytest.mark.parametrize("faster_s", [0.1, 0.4])
+@pytest.mark.parametrize(("streams", "asr_s", "period_s"), [(12, 2.0, 0.0), (20, 1.0, 6.0)])
+def test_the_stages_before_a_faster_voice_leave_it_its_time(faster_s, streams, asr_s, period_s):
+    """Where recognition has more to do than it can, and what is late there would be late for any voice."""
+    found = run(
+        service_s=0.3,
+        servers=50,
+        asr_s=asr_s,
+        streams=streams,
+        keeps=3,
+        period_s=period_s,
+        faster_s=faster_s,
+        until_s=UNTIL_S,
+    )
+    assert found.good(WARM_S) >= ENOUGH * 2 * (UNTIL_S - WARM_S) / asr_s - 1
+
+
+def test_what_a_slow_voice_can_not_speak_the_faster_one_does():
+    found = run(service_s=4.3, streams=3, keeps=3, period_s=6.0, faster_s=0.1, until_s=UNTIL_S)
+    assert not any(worker.bad for worker in found.workers)
+
+
 def test_what_is_refused_at_the_door_is_told_when_to_come_back():
     admission, passages = warm(service_s=4.3)
     stream = StreamAdmission(admission)
@@ -153,17 +175,39 @@ def test_what_a_replica_refused_tells_how_long_it_would_have_taken():
     assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(5.0, abs=0.5)
 
 
-@pytest.mark.parametrize("warning", [FASTER_VOICE, ORIGINAL_AUDIO])
-def test_what_another_voice_took_says_nothing_of_the_first(warning):
+def test_what_another_voice_took_says_nothing_of_the_first():
     admission, _ = warm(service_s=4.0)
     stream = StreamAdmission(admission)
-    outcome = timed_outcome(tts_s=0.1)
-    outcome = dataclasses.replace(outcome, speech=dataclasses.replace(outcome.speech, warnings=(warning,)))
     for step in range(10):
         passage = stream.enter(SECONDS, TIMEOUT_S, 100.0 + step)
         stream.reach(passage, Stage.TTS, heard(timed_outcome()), 100.0 + step)
-        stream.leave(passage, outcome, 100.5 + step)
+        stream.step_aside(passage, 100.0 + step)
+        stream.leave(passage, timed_outcome(tts_s=0.1), 100.5 + step)
     assert admission.forecast_s(stream, SECONDS, 200.0) >= 3.9
+
+
+def test_a_voice_that_had_to_be_rescued_took_at_least_so_long():
+    admission, _ = warm(service_s=4.0)
+    stream = StreamAdmission(admission)
+    stream.faster_voice = True
+    passage = stream.enter(SECONDS, TIMEOUT_S, 100.0)
+    stream.reach(passage, Stage.TTS, heard(timed_outcome()), 100.0)
+    outcome = timed_outcome(tts_s=0.1)
+    assert outcome.speech is not None
+    rescued = dataclasses.replace(outcome, speech=dataclasses.replace(outcome.speech, warnings=(FASTER_VOICE,)))
+    stream.leave(passage, rescued, 107.0)
+    assert admission._takes[VOICE].of(SECONDS) > 4.5
+
+
+def test_what_is_sent_in_place_of_a_failure_is_judged_by_the_failure():
+    admission, _ = warm(service_s=1.0)
+    stream = StreamAdmission(admission)
+    failure = QueueFull(Stage.TTS, "full", {EXPECTED_MS: 5000})
+    for _ in range(20):
+        passage = stream.enter(SECONDS, TIMEOUT_S, 100.0)
+        stream.reach(passage, Stage.TTS, heard(timed_outcome()), 100.0)
+        stream.leave(passage, dataclasses.replace(timed_outcome(tts_s=0.01), replaced=failure), 100.1)
+    assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(5.0, abs=0.5)
 
 
 def test_where_a_faster_voice_comes_in_the_slow_one_refuses_nothing():

@@ -156,3 +156,43 @@ def test_a_voice_that_was_too_slow_is_tried_again_once_in_a_while() -> None:
     recorder.send(3)
     assert not hastens(recorder, "f2")
     assert hastens(recorder, "f3")
+
+
+def test_an_older_dub_by_the_faster_voice_does_not_undo_the_first_ones_return() -> None:
+    recorder = slow(voice_s=1.0, faster_voice="fast")
+    recorder.session._foresight._tier.fall(recorder.now)
+    recorder.now += HOLD_S - 0.1
+    recorder.send(1)
+    assert hastens(recorder, "f1")
+    recorder.now += 0.2
+    recorder.send(2)
+    assert not hastens(recorder, "f2")
+    done = timed_outcome(tts_s=0.1)
+    assert done.speech is not None
+    recorder.complete(
+        "f1", dataclasses.replace(done, speech=dataclasses.replace(done.speech, warnings=(FASTER_VOICE,)))
+    )
+    recorder.send(3)
+    assert not hastens(recorder, "f3")
+
+
+@pytest.mark.parametrize("text", [None, " "])
+def test_silence_waits_for_no_voice_and_teaches_nothing_of_it(text: str | None) -> None:
+    recorder = slow(voice_s=7.0)
+    recorder.send(1)
+    recorder.wait(4.0)
+    said = timed_outcome(tts_s=0.002)
+    assert said.translation is not None
+    translation = None if text is None else dataclasses.replace(said.translation, text=text)
+    silent = dataclasses.replace(said, translation=translation)
+    recorder.running("f1", Stage.TTS, heard(silent))
+    assert recorder.complete("f1", silent).results
+    recorder.send(2)
+    assert recorder.send(3).codes == ["QUEUE_FULL"]
+
+
+def test_time_is_kept_for_the_last_resort() -> None:
+    recorder = slow(voice_s=7.4)
+    assert recorder.send(1).acks
+    recorder = slow(voice_s=7.4, limits=StreamLimits(degrade=("original",)))
+    assert recorder.send(1).codes == ["QUEUE_FULL"]
