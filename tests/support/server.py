@@ -56,6 +56,7 @@ class RunningServer:
     port: int
     log: Path
     config: Path
+    told_to_end: bool = False
 
     @property
     def url(self) -> str:
@@ -66,6 +67,7 @@ class RunningServer:
 
     def terminate(self) -> None:
         """SIGTERM, as an orchestrator would; returns at once."""
+        self.told_to_end = True
         self.process.send_signal(signal.SIGTERM)
 
     def reload(self) -> None:
@@ -81,7 +83,7 @@ class RunningServer:
 
     def stop(self) -> int:
         """End the server and everything it started; returns its exit code."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self.told_to_end:  # a second signal would stop it at once
             self.terminate()
         try:
             return self.process.wait(seconds(STOP_TIMEOUT_S))
