@@ -41,6 +41,8 @@ MODELS = ("Asr", "Translation", "Tts")
 WATCH_PERIOD_S = 5.0
 WATCH_PERIOD_STARTING_S = 0.5
 BROADCAST_TIMEOUT_S = 5.0
+NUMBERED_WITHIN_S = 1.0
+"""The longest that a `stream:ready` waits for the other ingress replicas."""
 EPOCHS_TIMEOUT_S = 2.0
 """A replica that hangs must not keep the others from being told for long."""
 STANDING_PERIOD_S = 1.0
@@ -160,15 +162,20 @@ class Ingress:
         """
         return self._sockets.let_go(Opening(stream_id, session_id, epoch, subject))
 
-    def _tell_replicas(self, stream_id: str, session_id: str) -> None:
-        telling = asyncio.create_task(self._announce(stream_id, session_id))
+    async def _tell_replicas(self, stream_id: str, session_id: str) -> None:
+        """Until the stream has its number: whoever opens it once this worker has its answer then comes after it."""
+        numbered = asyncio.Event()
+        telling = asyncio.create_task(self._announce(stream_id, session_id, numbered))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(numbered.wait(), NUMBERED_WITHIN_S)
 
-    async def _announce(self, stream_id: str, session_id: str) -> None:
+    async def _announce(self, stream_id: str, session_id: str, numbered: asyncio.Event) -> None:
         """Ask all replicas for the stream's number, take the next one, tell it: see `epochs`."""
         others = await self._ask_replicas("epoch", stream_id, timeout_s=EPOCHS_TIMEOUT_S)
         opening = self._sockets.settle(stream_id, session_id, others)
+        numbered.set()
         if opening is None:
             return
         let_go = await self._ask_replicas("let_go", *astuple(opening), timeout_s=BROADCAST_TIMEOUT_S)

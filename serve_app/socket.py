@@ -49,11 +49,11 @@ NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
 
 
-Opened = Callable[[str, str], None]
-"""Told the ids of stream and session."""
+Opened = Callable[[str, str], Awaitable[None]]
+"""Told the ids of stream and session; waits until the opening has its number, and not long."""
 
 
-def _nobody(stream_id: str, session_id: str) -> None:
+async def _nobody(stream_id: str, session_id: str) -> None:
     """There is no other replica to tell."""
 
 
@@ -252,7 +252,9 @@ class SocketServer:
         session = Session(settings, self._limits(), self._streams.admission)
         self._streams.register(connection, session)
         connection.stay()
-        self._opened(settings.stream_id, settings.session_id)
+        await self._opened(settings.stream_id, settings.session_id)
+        if connection.session is not session or not self._streams.live(connection):
+            return
         log.info(
             "stream_opened",
             stream_id=settings.stream_id,

@@ -96,6 +96,8 @@ class Admission:
             return None
         if self._alone_s(stream, seconds) > (1 - SPARE) * time_s:
             late_s = min(takes.worth_a_try_in_s(now) for takes in self._takes if takes.known)
+        else:
+            late_s += SPARE * time_s  # so that it fits then, though what is before it may end a little later
         return max(late_s, SHORTEST_DELAY_S)
 
     def waits(self, stream: "StreamAdmission", seconds: float, time_s: float, now: float) -> tuple[float, float]:

@@ -106,7 +106,7 @@ async def announce(ingress: Ingress, replicas: Replicas, *, gone: bool = False) 
     sockets.gone = gone
     ingress._replicas, ingress._sockets = replicas, sockets
     with capture_logs() as logged:
-        ingress._tell_replicas("radio", "session")
+        await ingress._tell_replicas("radio", "session")
         await asyncio.gather(*ingress._telling)
     return sockets, [line["question"] for line in logged]
 
@@ -138,3 +138,26 @@ async def test_a_stream_that_ended_meanwhile_is_told_to_nobody(ingress):
     replicas = Replicas(epoch=[0, 0])
     await announce(ingress, replicas, gone=True)
     assert replicas.asked == [("epoch", "radio")]
+
+
+async def test_a_stream_is_ready_once_it_has_its_number_or_others_are_long_in_answering(ingress, monkeypatch):
+    """So whoever opens the stream after that comes after it, also on another replica."""
+    answered = asyncio.Event()
+
+    class Slow(Replicas):
+        async def results_async(self, *, return_exceptions: bool) -> object:
+            await answered.wait()
+            return await super().results_async(return_exceptions=return_exceptions)
+
+    ingress._replicas, ingress._sockets = Slow(epoch=[0], let_go=[True]), Told()
+    telling = asyncio.create_task(ingress._tell_replicas("radio", "session"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not telling.done()
+    answered.set()
+    await telling
+    answered.clear()
+    monkeypatch.setattr("serve_app.ingress.NUMBERED_WITHIN_S", 0.001)
+    await ingress._tell_replicas("radio", "session")
+    answered.set()
+    await asyncio.gather(*ingress._telling)

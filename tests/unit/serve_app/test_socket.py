@@ -660,7 +660,11 @@ async def test_the_fragments_of_all_open_streams_are_counted_and_those_of_ended_
 
 async def test_every_stream_that_opens_is_told_to_the_other_replicas(worker, server):
     told = []
-    server.sockets._opened = lambda *ids: told.append(ids)
+
+    async def opened(*ids):
+        told.append(ids)
+
+    server.sockets._opened = opened
     await worker.open()
     connection = server.sockets._streams.carrier("radio")
     assert told == [("radio", connection.session.settings.session_id)]
@@ -817,3 +821,15 @@ def _packet(event: str, payload: dict) -> str:
 
 def test_limits_of_the_tests_differ_from_the_defaults_only_in_waiting():
     assert quick_limits(close_delay_ms=5000, start_wait_ms=1000) == StreamLimits()
+
+
+async def test_a_stream_that_another_replica_took_before_it_was_ready_is_never_ready(worker, server):
+    async def opened(stream_id, session_id):
+        server.sockets.settle(stream_id, session_id, [])
+        server.sockets.let_go(Opening(stream_id, "newer", 9, ""))
+
+    server.sockets._opened = opened
+    await worker.sio.emit("stream:init", init())
+    assert (await worker.error())["code"] == "SESSION_REPLACED"
+    assert await within(worker.disconnected.get()) == "server disconnect"
+    assert server.sockets.streams == 0

@@ -110,7 +110,7 @@ def test_what_is_refused_at_the_door_is_told_when_to_come_back():
     now = 100.0
     enter(passages, stream, now)
     delay_s = stream.refusal(SECONDS, TIMEOUT_S, now)
-    assert delay_s == pytest.approx(2 * 4.3 - 0.97 * TIMEOUT_S, abs=0.05)
+    assert delay_s == pytest.approx(2 * 4.3 - 0.94 * TIMEOUT_S, abs=0.05)
     assert stream.refusal(SECONDS, TIMEOUT_S, now + delay_s + 0.01) is None
 
 
