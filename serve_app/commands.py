@@ -18,6 +18,7 @@ from serve_app.console import LogFormat
 from serve_app.demo import DemoError, run_demo
 from serve_app.gpus import count_gpus
 from serve_app.launcher import LaunchError, LaunchOptions, launch
+from serve_app.place import check_folder
 from serve_app.preflight import missing
 from serve_app.protocol import json_schema
 from serve_app.serve_file import args_of, check_live, read_config, read_schema, user_config_of
@@ -102,7 +103,7 @@ def config(
 
 
 def check(
-    config: ConfigFile = Path("prod"),
+    config: ConfigFile = Path("local"),
     *,
     address: Annotated[
         str | None,
@@ -117,12 +118,14 @@ def check(
     try:
         schema = read_schema(config)
         check_live(schema)
+        if address is None:
+            check_folder(os.environ)
         lacking = missing(args_of(schema), os.environ, _gpus_at(address))
     except ConfigError as error:
         console.print(f"livedub: error: {error}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(USAGE_ERROR) from None
     for sentence in lacking:
-        typer.echo(f"missing: {sentence}")
+        typer.echo(f"{config}: missing: {sentence}")
     if lacking:
         raise typer.Exit(SOMETHING_MISSING)
     typer.echo(f"{config}: everything that it needs is here")

@@ -114,9 +114,17 @@ class StreamsConfig(_Section):
     kept_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Audio kept for resends; less while the client has much to read."""
     close_delay_ms: int = Field(default=5000, ge=0, le=60_000)
-    degrade: tuple[Rung, ...] = (FASTER_VOICE,)
+    degrade: tuple[Rung, ...] = Field(default=(FASTER_VOICE,), max_length=2)
     """What a fragment gets, in this order, that would be late otherwise: the voice of `tts.faster`; the original, or
     silence, as a partial result. Empty: it fails."""
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> "StreamsConfig":
+        if len(set(self.degrade)) < len(self.degrade) or set(self.degrade) == {"original", "silence"}:
+            raise ValueError("degrade: at most faster_voice, then either original or silence")
+        if FASTER_VOICE in self.degrade[1:]:
+            raise ValueError("degrade: faster_voice comes first, since it is better than the others")
+        return self
 
     def limits(self) -> StreamLimits:
         """As sessions take them."""

@@ -14,6 +14,7 @@ OTHER_VARIABLES = (
     "LIVEDUB_TOKEN",
 )
 """Read by commands and for logs, not as part of the configuration."""
+_OURS = re.compile(r"LIVE_?DUB_", re.IGNORECASE)
 _TOOLS = ("LIVEDUB_TEST_", "LIVEDUB_BENCH_")
 """Those of tests and measurements."""
 _SERVICE_LINK = re.compile(
@@ -28,11 +29,11 @@ https://kubernetes.io/docs/tutorials/services/connect-applications-service/#envi
 
 
 def own_variables(environ: Mapping[str, str]) -> list[str]:
-    """Names with our prefix that must be settings, in order."""
+    """Names that must be settings, in order: those with our prefix, in whatever spelling; a wrong one is no setting."""
     return [
         name
         for name in sorted(environ)
-        if name.startswith(ENV_PREFIX)
+        if _OURS.match(name)
         and not name.startswith(_TOOLS)
         and name not in OTHER_VARIABLES
         and not is_service_link(name, environ[name])

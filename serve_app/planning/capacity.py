@@ -15,6 +15,8 @@ from serve_app.protocol import Machine, MeasuredTimes
 
 UTILISATION = 0.8
 """How busy machines may be that still answer in time: Ray computes beside the models, and streams come unevenly."""
+LIVE_MS = 8000
+"""That a fragment of a live stream has, unless it says otherwise."""
 _NECESSARY = ("Asr", "Tts")
 """Translation may be somebody else's service, which costs no time of this machine."""
 _NOTHING = Figure(0.0, How.ESTIMATED, "not asked for")
@@ -74,10 +76,12 @@ def sentences(ready: Mapping[str, Any]) -> list[str]:
     times = told.measured
     stages = (("recognise", times.asr_ms), ("translate", times.translation_ms), ("speak", times.tts_ms))
     taken = ", ".join(f"{ms:.0f} ms to {what}" for what, ms in stages if ms is not None)
-    if told.live_streams >= 1:
+    in_time = sum(ms or 0 for _, ms in stages) <= LIVE_MS
+    if told.live_streams >= 1 and in_time:
         count = int(told.live_streams)
         return [f"this machine carries about {count} live stream{'s' * (count > 1)} (6 s of speech take {taken})"]
-    lines = [f"this machine carries less than one live stream ({told.live_streams:g}; 6 s of speech take {taken})"]
+    why = f"{told.live_streams:g}" if in_time else f"one fragment takes longer than the {LIVE_MS / 1000:g} s it has"
+    lines = [f"this machine carries less than one live stream ({why}; 6 s of speech take {taken})"]
     if (times.tts_ms or 0) > (times.asr_ms or 0):
         lines.append(
             "what its voice can't say in time is said by the faster one that tts.faster names, or fails where none is "

@@ -278,3 +278,16 @@ def test_a_broken_voices_file_is_told_with_the_field(tmp_path, text, told):
         load_voices(str(path))
     assert str(path) in str(refused.value)
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "degrade", [["original", "original"], ["original", "silence"], ["original", "faster_voice"], ["orginal"]]
+)
+def test_rungs_that_make_no_sense_together_are_refused(degrade):
+    with pytest.raises(ConfigError, match=r"degrade"):
+        load_user_config({"streams": {"degrade": degrade}}, {})
+
+
+def test_the_rungs_may_be_none_or_two():
+    for degrade in ([], ["faster_voice"], ["silence"], ["faster_voice", "original"]):
+        assert load_user_config({"streams": {"degrade": degrade}}, {}).streams.degrade == tuple(degrade)

@@ -95,3 +95,17 @@ def test_what_only_looks_like_a_service_link_is_refused(name, value):
 def test_nothing_is_suggested_where_nothing_is_near():
     assert meant("LIVEDUB_XYZ", ["alpha"]) == ""
     assert meant("ASR", ["Asr", "Tts"]) == " (did you mean Asr?)"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("livedub_auth__api_keys", "LIVEDUB_AUTH__API_KEYS"),
+        ("Livedub_Tts__Engine", "LIVEDUB_TTS__ENGINE"),
+        ("LIVE_DUB_ASR__MODEL", "LIVEDUB_ASR__MODEL"),
+    ],
+)
+def test_our_name_in_another_spelling_is_refused_too(name, meant):
+    """A door that somebody meant to lock would be open without a word."""
+    with pytest.raises(ConfigError, match=f"{name}: no such variable .did you mean {meant}"):
+        load_user_config({}, {name: "x"})

@@ -97,3 +97,11 @@ def test_no_voice_is_blamed_for_a_slow_recogniser():
 
 def test_what_was_not_measured_is_not_told():
     assert sentences(ready(None)) == sentences({"status": "ready", "deployments": {}}) == []
+
+
+def test_a_machine_whose_voice_takes_longer_than_a_fragment_has_carries_less_than_one_stream():
+    """Two such at once may keep the pace, and each comes too late."""
+    ready = {"live_streams": 1.18, "measured": {"asr_ms": 400.0, "translation_ms": 5.0, "tts_ms": 8124.0}}
+    [told, advice] = sentences(ready)
+    assert "less than one live stream (one fragment takes longer than the 8 s it has" in told
+    assert "LIVEDUB_TTS__ENGINE=espeak" in advice
