@@ -170,7 +170,9 @@ class Tts:
                 async with asyncio.timeout(first_ms / 1000):  # what computes then can't be stopped, and holds its slot
                     return await self._first.speak(request, first_ms)
             except (TimeoutError, QueueFull, DeadlineExceeded) as error:
-                logger.info("voice_too_slow", reason=str(error), elapsed_ms=self._ms_since(started_s))
+                logger.info(
+                    "voice_too_slow", reason=str(error) or "its time was over", elapsed_ms=self._ms_since(started_s)
+                )
         left_ms = request.budget_ms - self._ms_since(started_s)
         speech, rate = await self._faster.speak(replace(request, voice=request.faster_voice), left_ms)
         return replace(speech, warnings=(*speech.warnings, FASTER_VOICE)), rate
