@@ -200,7 +200,7 @@ def main() -> None:
             server = start(edited("fakes", CHANGES, folder), folder / "server.log")
             try:
                 loads = (0.5, 3.0) if options.quick else LOADS
-                found["load"] = asyncio.run(load(server.url, 10.0, 15.0, loads))
+                found["load"] = asyncio.run(load(server.url, 8.0, 12.0, loads))
             finally:
                 server.stop()
             show(f"capacity {CAPACITY_PER_S:g} fragments a second", found["load"])
