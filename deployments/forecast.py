@@ -13,6 +13,9 @@ SIZES_DIFFER = 0.03
 """Standard deviation of sizes over their mean from which on they can tell what a call's size is worth."""
 SHORTER, LONGER = 1.5, 1.0
 """Standard deviations by which shorter calls are below what is expected, and longer ones above."""
+ENOUGH_SEEN, OUTLIER = 3, 2.0
+"""Once so many calls were seen, one counts for no more than so many times of what was expected: a single text that
+takes for ever must not close the door for all."""
 TRY_AGAIN_AFTER_S = 15.0
 """A call that seems too long is made all the same when none was seen for this long: the machine may be fast again."""
 
@@ -65,6 +68,8 @@ class Expectation:
             self._count = 0
             self._variance = self._covariance = self._error = 0.0
         self._learned_at = now
+        if self._count >= ENOUGH_SEEN:
+            took_s = min(took_s, OUTLIER * max(self.of(size), self._took_s))
         self._count += 1
         share = max(NEWEST_SHARE, 1 / self._count)
         error = (took_s - self.of(size)) ** 2 if self._count > 1 else 0.0

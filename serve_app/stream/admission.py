@@ -92,7 +92,7 @@ class Admission:
         self._time_s = time_s
         off_s = stream.off_s if stream.in_flight else 0.0  # else nobody would learn that it is less by now
         late_s = self.forecast_s(stream, seconds, now) + off_s - (1 - SPARE) * time_s
-        if late_s <= 0 or self._worth_a_try(now):
+        if late_s <= 0 or self._worth_a_try(now) or self._first(stream, seconds, time_s):
             return None
         if self._alone_s(stream, seconds) > (1 - SPARE) * time_s:
             late_s = min(takes.worth_a_try_in_s(now) for takes in self._takes if takes.known)
@@ -109,7 +109,9 @@ class Admission:
         """A fragment comes in."""
         waits_s = self.forecast_s(stream, seconds, now) - self._alone_s(stream, seconds)
         known = self._takes[VOICE].known or stream.faster_voice
-        passage = Passage(stream, seconds, time_s, now, waits_s if known else None, trial=self._worth_a_try(now))
+        trial = self._worth_a_try(now) or self._first(stream, seconds, time_s)
+        passage = Passage(stream, seconds, time_s, now, waits_s if known else None, trial=trial)
+        stream.tried = True
         self._busy_streams += stream.in_flight == 0
         stream.in_flight += 1
         self._come(passage, now)
@@ -164,6 +166,10 @@ class Admission:
         """Seconds that a fragment takes if it waits for nobody."""
         return sum(takes.at_best(seconds) for takes in self._takes[: VOICE if stream.faster_voice else None])
 
+    def _first(self, stream: "StreamAdmission", seconds: float, time_s: float) -> bool:
+        """Whether it is a stream's first, that others' would not be in time even alone: its own may be quicker."""
+        return not stream.tried and self._alone_s(stream, seconds) > (1 - SPARE) * time_s
+
     def _come(self, passage: Passage, now: float) -> None:
         self._at[passage.at] += 1
         self._lanes[passage.at].come(passage, self._takes[passage.at].of(passage.seconds), now)
@@ -209,6 +215,8 @@ class StreamAdmission:
         self.shared = shared
         self.faster_voice = False
         """Whether a voice comes in that takes no time to speak of, where the first one would be late."""
+        self.tried = False
+        """Whether a fragment has come in."""
         self.in_flight = 0
         """Fragments between acceptance and outcome."""
         self._off_s = self._off_by_s = 0.0

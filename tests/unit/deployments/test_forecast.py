@@ -61,7 +61,7 @@ def test_a_call_that_was_given_up_took_at_least_so_long() -> None:
     expectation.learn_at_least(1, 1.0, 5.0)
     assert expectation.of(1) == 2.0
     expectation.learn_at_least(1, 8.0, 5.0)
-    assert expectation.of(1) > 3.0
+    assert expectation.of(1) == 2.5
 
 
 def test_the_first_call_of_all_says_nothing_when_it_was_given_up() -> None:
@@ -143,3 +143,9 @@ def test_a_call_starts_when_a_server_takes_it_as_it_comes(expected_s: list[float
         lane.come(key, takes_s, 0.0)
         free_at[free_at.index(min(free_at))] += takes_s
     assert lane.starts_in_s(0.0) == pytest.approx(min(free_at))
+
+
+def test_a_single_call_that_takes_for_ever_counts_as_twice_what_was_expected() -> None:
+    expectation = learnt(*[(1, 2.0)] * 5, (1, 500.0))
+    assert expectation.of(1) == 2.5
+    assert expectation.at_worst(1) < 4.0
