@@ -64,12 +64,12 @@ def _overload(figures: Figures) -> Iterator[str]:
 
 
 def _goodput(figures: Figures) -> Iterator[str]:
-    rows = figures["load"].values()
+    rows = figures.get("load", {}).values()
     for streams in dict.fromkeys(row["streams"] for row in rows):
         shares = [row["share"] for row in rows if row["streams"] == streams]
         plural = "s" * (streams > 1)
         yield f"{streams} stream{plural}: {min(shares):.0%} to {max(shares):.0%} of the ideal over all loads."
-    for name, row in figures["machines"].items():
+    for name, row in figures.get("machines", {}).items():
         yield (
             f"{name}: {row['usable']} of {row['fragments']} fragments came as usable results, "
             f"{row['by_the_faster_voice']} by the faster voice, p50 {row['p50_ms']} ms; "

@@ -173,7 +173,7 @@ def test_what_a_replica_refused_tells_how_long_it_would_have_taken():
         passage = stream.enter(SECONDS, TIMEOUT_S, 100.0)
         stream.reach(passage, Stage.TTS, heard(timed_outcome()), 100.0)
         stream.leave(passage, failed(QueueFull, Stage.TTS, **{EXPECTED_MS: 2000}), 100.1)
-    assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(2.0, abs=0.1)
+    assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(2.0, abs=0.2)
 
 
 def test_what_another_voice_took_says_nothing_of_the_first():
@@ -208,7 +208,7 @@ def test_what_is_sent_in_place_of_a_failure_is_judged_by_the_failure():
         passage = stream.enter(SECONDS, TIMEOUT_S, 100.0)
         stream.reach(passage, Stage.TTS, heard(timed_outcome()), 100.0)
         stream.leave(passage, dataclasses.replace(timed_outcome(tts_s=0.01), replaced=failure), 100.1)
-    assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(2.0, abs=0.1)
+    assert admission.forecast_s(stream, SECONDS, 100.1) == pytest.approx(2.0, abs=0.2)
 
 
 def test_where_a_faster_voice_comes_in_the_slow_one_refuses_nothing():
