@@ -133,7 +133,7 @@ def machines(folder: Path, count: int, slower: tuple[int, ...]) -> dict[str, dic
     server = start(edited("fakes", changes, folder), folder / "fakes.log")
     try:
         for keeps in KEEPS:
-            row = asyncio.run(WellBehaved(server.url, keeps).run(14, TIMEOUT_S))
+            row = asyncio.run(WellBehaved(server.url, keeps).run(10, TIMEOUT_S))
             found[f"a voice of {VOICE_MS} ms, {keeps} in flight"] = row
     finally:
         server.stop()

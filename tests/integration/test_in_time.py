@@ -40,8 +40,7 @@ async def test_what_the_voice_can_not_speak_in_time_the_faster_one_does(server, 
         assert [result["status"] for result in results] == ["success"] * 3
         assert all(result["processing_time_ms"] <= TIMEOUT_MS for result in results)
         faster = ["faster_voice" in result.get("warnings", ()) for result in results]
-        assert faster[0] is False
-        assert any(faster)
+        assert sorted(faster) == [False, True, True], "the first that came to the voice, whichever it was"
         await sent(worker, audio, range(3, 6))  # it keeps the voice for a while, and so its pace
         results = (await worker.wait_results(6))[3:]
     assert [result.get("warnings") for result in results] == [["faster_voice"]] * 3
