@@ -34,8 +34,6 @@ class Passage:
     stream: "StreamAdmission"
     seconds: float
     """Of sound."""
-    time_s: float
-    """That it has."""
     entered_at: float
     waits_s: float | None
     """How long it was expected to wait; where a faster voice can come in, as far as the voice. None: nobody knew."""
@@ -110,7 +108,7 @@ class Admission:
         waits_s = self.forecast_s(stream, seconds, now) - self._alone_s(stream, seconds)
         known = self._takes[VOICE].known or stream.faster_voice
         trial = self._worth_a_try(now) or self._first(stream, seconds, time_s)
-        passage = Passage(stream, seconds, time_s, now, waits_s if known else None, trial=trial)
+        passage = Passage(stream, seconds, now, waits_s if known else None, trial=trial)
         stream.tried = True
         self._busy_streams += stream.in_flight == 0
         stream.in_flight += 1
