@@ -13,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench quality report chaos overload hostile slow-clients soak autoscaling node-kill simulate audit clean
+.PHONY: help demo test check serve setup setup-coqui packages packages-test lock alert-rules dashboard-picture schema manifests images bench quality report chaos overload hostile slow-clients soak film autoscaling node-kill simulate audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -144,8 +144,11 @@ node-kill: setup ## Kill Ray nodes under live streams; what is lost and how long
 soak: setup ## Let streams come and go for MINUTES=30; the slope of memory and the number of series, in bench/results/.
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
+film: setup packages ## Dub MINUTES=60 of film in one go and interrupted ten times, and compare; figures in bench/results/.
+	@$(BIN)/python -m bench.film --minutes $(or $(MINUTES),60)
+
 audit: setup ## Look for known vulnerabilities in the locked packages and for risky code; fails where it can't look.
-	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments client bench
+	@$(BIN)/bandit -q -c pyproject.toml -r serve_app deployments livedub bench
 	@$(BIN)/python -m bench.audit
 
 overload: setup packages ## Send more than the models can do, a hog, and rehearse slower machines, 15 minutes; figures in bench/results/.

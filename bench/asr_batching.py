@@ -21,7 +21,8 @@ from bench import report
 from bench.foreign import ForeignLoad
 from bench.report import Target, judge, median, plot, write
 from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions
-from deployments.contracts import ASR_RATE_HZ, FragmentRef, Recognition, Utterance
+from deployments.contracts.engines import ASR_RATE_HZ, Utterance
+from deployments.contracts.values import FragmentRef, Recognition
 from tests.support import clips
 
 FRAGMENT_S = 6

@@ -3,7 +3,7 @@
 The nodes run on one machine and the engines are fakes that take their time as real ones would, each replica one
 fragment at a time. Deployed as operators do it, by a file and `livedub serve`, with the scaling policy that
 configs/prod.yaml names; its delays and the seconds it looks back are shortened, so that minutes tell what else takes an
-hour. The load are DubClients at the speed of life; every connection is recorded and judged by bench.history.
+hour. The load are DubClients in real time; every connection is recorded and judged by tests.oracle.history.
 
 Prints what came of it, leaves bench/results/autoscaling.json and .png, and ends with 1 when a target is missed.
 """
@@ -21,10 +21,10 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from bench.history import Rules, judge, save
 from bench.live_streams import LiveStream, Story, tally
 from bench.report import RESULTS, write
-from serve_app.serve_file import POLICY
+from serve_app.configuration.serve_file import POLICY
+from tests.oracle.history import Rules, judge, save
 from tests.support.nodes import Nodes
 from tests.support.server import PROJECT
 

@@ -9,8 +9,8 @@ A real server with fake models that take as long as real ones (two replicas each
 On a machine that is slower than the one on which this was made, streams send less often, disturbances come further
 apart and bounds on time are wider, all by as much as it is slower (`slowness`).
 
-Every connection is recorded and judged by bench.history. Prints a table, leaves bench/results/chaos.json, and ends with
-1 when a target is missed.
+Every connection is recorded and judged by tests.oracle.history. Prints a table, leaves bench/results/chaos.json, and
+ends with 1 when a target is missed.
 """
 
 import argparse
@@ -30,9 +30,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bench.history import Rules, judge, save
 from bench.live_streams import LiveStream, Story, tally
 from bench.report import write
+from tests.oracle.history import Rules, judge, save
 from tests.support.processes import kill, replicas
 from tests.support.server import RunningServer, edited, start
 from tests.support.speed import seconds as scaled

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from socketio.exceptions import SocketIOError
 
-from client import DubClient, DubError, Fragment, StreamConfig
+from livedub import DubClient, DubError, Fragment, StreamConfig
 from tests.support import clips
 from tests.support.worker import CONFIG, Worker
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.report import percentiles, write
 from deployments.audio import codec
 from deployments.audio.decoders import Decoders
-from deployments.contracts import AudioFormat, EncodedAudio
+from deployments.contracts.values import AudioFormat, EncodedAudio
 from deployments.errors import Stage
 from tests.support import clips
 

@@ -15,35 +15,37 @@ from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-from client.pauses import Lengths, split
 from deployments.asr.faster_whisper import FasterWhisperOptions
 from deployments.audio import pcm
 from deployments.audio.codec import resample
 from deployments.audio.timing import FitLimits
-from deployments.contracts import (
+from deployments.contracts.engines import (
     ASR_RATE_HZ,
     AsrEngine,
-    AudioFormat,
-    Carried,
-    FillRequest,
-    FragmentRef,
     Line,
-    Recognition,
     Samples,
-    Span,
     Spoken,
-    SynthesizeRequest,
-    TranslateRequest,
     TranslationEngine,
     TtsEngine,
     Utterance,
+)
+from deployments.contracts.values import (
+    AudioFormat,
+    FillRequest,
+    FragmentRef,
+    Overhang,
+    Recognition,
+    Span,
+    SynthesizeRequest,
+    TranslateRequest,
     Voice,
 )
 from deployments.errors import DurationMismatch, StageError
+from deployments.media.pauses import Lengths, split
 from deployments.translation.apertium import ApertiumOptions
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import ANY_LANGUAGE
-from serve_app.config import load_voices
+from serve_app.configuration.loading import load_voices
 
 CLIPS = Path(__file__).resolve().parent.parent / "tests" / "data" / "speech"
 FRAGMENT_MS = 6000
@@ -99,7 +101,7 @@ class Dubs:
     made: list[list[Dub]] = field(default_factory=list)
     """Of each stream, in order."""
     too_long: int = 0
-    carried_ms: list[int] = field(default_factory=list)
+    overhang_ms: list[int] = field(default_factory=list)
     """Of each dub that ran over."""
 
     @property
@@ -231,13 +233,13 @@ class Mouth:
 
     async def _stream(self, pieces: Sequence[Piece], fit: str, dubs: Dubs) -> list[Dub]:
         made: list[Dub] = []
-        carried: Carried | None = None
+        overhang: Overhang | None = None
         for piece in pieces:
-            lead_ms = carried.duration_ms if carried else 0
+            lead_ms = overhang.duration_ms if overhang else 0
             if not piece.text:
-                filled = FillRequest(piece.ref, piece.duration_ms, OUTPUT, BUDGET_MS, carried=carried)
+                filled = FillRequest(piece.ref, piece.duration_ms, OUTPUT, BUDGET_MS, overhang=overhang)
                 await self._tts.fill(filled)
-                carried = None
+                overhang = None
                 continue
             request = SynthesizeRequest(
                 piece.ref,
@@ -247,19 +249,19 @@ class Mouth:
                 OUTPUT,
                 BUDGET_MS,
                 speech=piece.recognition.speech if fit != "total" else (),
-                carried=carried,
-                may_carry=fit == "carried" and piece is not pieces[-1],
+                overhang=overhang,
+                may_run_over=fit == "carried" and piece is not pieces[-1],
             )
-            carried = None
+            overhang = None
             try:
                 speech = await self._tts.synthesize(request)
             except DurationMismatch:
                 dubs.too_long += 1
                 continue
-            carried = speech.carried
-            dubs.carried_ms += [carried.duration_ms] if carried else []
+            overhang = speech.overhang
+            dubs.overhang_ms += [overhang.duration_ms] if overhang else []
             audio = _samples(speech.audio.data)
-            own = np.concatenate([audio, _samples(carried.data if carried else b"")])
+            own = np.concatenate([audio, _samples(overhang.data if overhang else b"")])
             own[: pcm.ms_to_samples(lead_ms, OUTPUT.sample_rate_hz)] = 0
             speed = self._engine.rate * speech.speed_ratio
             made.append(Dub(piece, audio, own, speed, piece.stages_ms + speech.elapsed_ms))

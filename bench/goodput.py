@@ -167,7 +167,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     with report.plot("goodput", len(STREAMS), 3.6) as axes:
         for axis, streams in zip(axes, STREAMS, strict=True):
             own = [row for row in rows if row["streams"] == streams]
-            offered = [row["load"] * CAPACITY_PER_S for row in own]
+            offered = [row["sent_per_s"] for row in own]
             axis.plot(offered, [min(sent, CAPACITY_PER_S) for sent in offered], "--", color="grey", label="ideal")
             axis.plot(offered, [row["goodput_per_s"] for row in own], marker="o", label="usable results")
             axis.set_title(f"{streams} stream{'s' * (streams > 1)}")
@@ -200,7 +200,7 @@ def main() -> None:
             server = start(edited("fakes", CHANGES, folder), folder / "server.log")
             try:
                 loads = (0.5, 3.0) if options.quick else LOADS
-                found["load"] = asyncio.run(load(server.url, 8.0, 12.0, loads))
+                found["load"] = asyncio.run(load(server.url, *((8.0, 12.0) if options.quick else (20.0, 24.0)), loads))
             finally:
                 server.stop()
             show(f"capacity {CAPACITY_PER_S:g} fragments a second", found["load"])

@@ -1,4 +1,4 @@
-"""Live streams for measurements: DubClients that send at the speed of life, and the history of all they saw."""
+"""Live streams for measurements: DubClients that send in real time, and the history of all they saw."""
 
 import asyncio
 import itertools
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import client.link
-from bench.history import Record, record
-from client import DubClient, DubError, Fragment, FragmentResult, StreamConfig
-from client.connection import Connection
+import livedub.link
+from livedub import DubClient, DubError, Fragment, FragmentResult, StreamConfig
+from livedub.connection import ServerConnection
+from tests.oracle.history import Record, record
 from tests.support import clips
 
 FRAGMENT_MS = 6000
@@ -22,7 +22,7 @@ NO_CONNECTION = "no connection"
 
 @dataclass
 class Story:
-    """The history of all connections of this process, as bench.history judges it."""
+    """The history of all connections of this process, as tests.oracle.history judges it."""
 
     records: list[Record] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
@@ -31,7 +31,7 @@ class Story:
         """From now on every DubClient's connection is recorded here."""
         story = self
 
-        class Recorded(Connection):
+        class Recorded(ServerConnection):
             def __init__(self, url: str, token: str | None, on_event: Any, on_lost: Any) -> None:
                 name = f"connection-{next(story._names)}"
 
@@ -54,7 +54,7 @@ class Story:
                 story.note(self._name, "sent", "disconnect", {})
                 await super().close()
 
-        setattr(client.link, "Connection", Recorded)  # noqa: B010 - the module does not export it
+        setattr(livedub.link, "ServerConnection", Recorded)  # noqa: B010 - the module does not export it
 
     def note(self, connection: str, direction: str, event: str, payload: object) -> None:
         """Write one thing down."""

@@ -18,6 +18,8 @@ class Measurement:
     """A full run's length where `make bench` runs it, as `python -m bench.<module>`; else None."""
     module: str = ""
     """What `make bench` starts."""
+    by_name: bool = False
+    """Whether `make bench` runs it only where it is named."""
     left_out: tuple[str, ...] = ()
     """Figures that say nothing to a reader: long series, settings told elsewhere."""
 
@@ -51,6 +53,17 @@ MEASUREMENTS = (
         "scheduled time. η is the throughput at saturation over cores ÷ CPU seconds a fragment.",
         minutes=6,
         module="scaling",
+    ),
+    Measurement(
+        "captions",
+        "Live captions",
+        "make bench ONLY=captions",
+        "Sessions of `/v1/listen` send recorded speech with pauses of 2 s in real time to configs/local.yaml with "
+        "Moonshine for interims. Times count from where a voice starts and ends in the recording; a pause of 500 ms "
+        "ends an utterance, and stands in the time of its final.",
+        minutes=5,
+        module="captions",
+        by_name=True,
     ),
     Measurement(
         "baselines",
@@ -112,6 +125,22 @@ MEASUREMENTS = (
         "Overload and fairness",
         "make overload",
         "More fragments are sent than the models can do, and one stream sends far more than its share.",
+    ),
+    Measurement(
+        "film",
+        "An hour of film",
+        "make film",
+        "`livedub dub` dubs a film against the echo engines, once in one go and once with Ctrl-C and SIGKILL in turn "
+        "at random moments, each followed by `--resume`. Sound, picture and the subtitles' times of both are compared.",
+        left_out=("interruptions", "exit_codes"),
+    ),
+    Measurement(
+        "spoken",
+        "Numbers and the like",
+        "python -m bench.spoken",
+        "For sentences with numbers, money, times, dates, units, abbreviations and the like: the phonemes that "
+        "espeak-ng makes of what is written, and of what is normalised before a voice sees it, against those of the "
+        "words that a person would say.",
     ),
     Measurement(
         "goodput",

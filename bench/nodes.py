@@ -3,7 +3,7 @@
 A head node and two others, with one replica of everything on two of the three; each node that is killed (all its
 processes at once, without a word) is followed by a new one, as an autoscaler would bring it. The workers know the
 proxies of the nodes that there are at the start and go on at the next one when theirs is gone. Every connection is
-recorded and judged by bench.history.
+recorded and judged by tests.oracle.history.
 
 Prints a table, leaves bench/results/nodes.json, and ends with 1 when a target is missed.
 """
@@ -22,9 +22,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.history import Rules, judge, save
 from bench.live_streams import LiveStream, Story, tally
 from bench.report import write
+from tests.oracle.history import Rules, judge, save
 from tests.support.nodes import Node, Nodes
 from tests.support.server import edited
 

@@ -25,18 +25,13 @@ import uvicorn
 from deployments.asr import AsrUserConfig
 from deployments.asr.deployment import Windowed
 from deployments.audio import codec
-from deployments.contracts import (
-    AudioFormat,
-    EncodedAudio,
-    FragmentRef,
-    Line,
-    TranslateRequest,
-    Utterance,
-)
+from deployments.contracts.engines import Line, Utterance
+from deployments.contracts.values import AudioFormat, EncodedAudio, FragmentRef, TranslateRequest
 from deployments.tts.fitting import fit, speech_ms
 from deployments.tts.voices import ANY_LANGUAGE
-from serve_app.config import AppConfig, load_args, load_voices
-from serve_app.serve_file import args_of, read_schema
+from serve_app.configuration.loading import load_args, load_voices
+from serve_app.configuration.schema import AppConfig
+from serve_app.configuration.serve_file import args_of, read_schema
 
 SOURCE, TARGET = "en", "es"
 BUDGET_S = 120.0
@@ -61,7 +56,7 @@ class Dubber:
     """All models in this process. `dub` blocks; several threads may call it."""
 
     def __init__(self, config: AppConfig) -> None:
-        self._limits = config.fit.limits()
+        self._limits = config.fit
         self._asr, self._translator, self._voice = config.asr.build(), config.translation.build(), config.tts.build()
         voices, defaults = load_voices(config.voices).for_engine(self._voice.voice_models)
         self._asr.load()

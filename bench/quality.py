@@ -53,7 +53,8 @@ from bench.scores import (
     wer,
     word_errors,
 )
-from deployments.contracts import ASR_RATE_HZ, FragmentRef, Samples, TtsEngine
+from deployments.contracts.engines import ASR_RATE_HZ, Samples, TtsEngine
+from deployments.contracts.values import FragmentRef
 from deployments.tts.kokoro import KokoroOptions
 from tests.support import whisper
 
@@ -141,7 +142,7 @@ def scored(dubs: dict[str, Dubs], ear: Listener | None, counts: dict[str, list[t
     for fit, way in dubs.items():
         found[fit] = isochrony([_as_heard(dub) for dub in way.all]) | {
             "too_long": way.too_long,
-            "carried": len(way.carried_ms),
+            "carried": len(way.overhang_ms),
             "border_step": max(border_step([dub.audio for dub in made], OUTPUT.sample_rate_hz) for made in way.made),
         }
         if ear:

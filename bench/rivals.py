@@ -16,8 +16,9 @@ import httpx
 from bench import report
 from bench.generator import cpu_s, speech
 from bench.plain_server import Dubber, configured
-from deployments.contracts import AudioFormat
-from tests.support.server import PROJECT, RunningServer, free_port, start
+from deployments.contracts.values import AudioFormat
+from serve_app.operations.place import free_port
+from tests.support.server import PROJECT, RunningServer, start
 
 START_TIMEOUT_S = 60.0
 OUTPUT = AudioFormat("m4a", 48_000, 2)

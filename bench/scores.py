@@ -11,8 +11,8 @@ import numpy as np
 import sacrebleu
 from numpy.typing import NDArray
 
-from deployments.audio.placing import overlap_ms
-from deployments.contracts import Span
+from deployments.audio.alignment import overlap_ms
+from deployments.contracts.values import Span
 
 NATURAL = (0.8, 1.25)
 """Speaking rates, the voice's own being 1, that nobody takes for slowed down or hurried."""

@@ -77,6 +77,23 @@ def _goodput(figures: Figures) -> Iterator[str]:
         )
 
 
+def _film(figures: Figures) -> Iterator[str]:
+    stops, memory = figures["interruptions"], figures["memory_mib"]
+    yield (
+        f"{figures['minutes']} minutes, interrupted {len(stops)} times: the result is "
+        f"{'equal to that of one go' if figures['equal'] else 'another than that of one go'}. The command took "
+        f"{memory['most']} MiB at most, {memory['last_over_first_third']:.2f} × in the last third of what it took in "
+        "the first."
+    )
+
+
+def _spoken(figures: Figures) -> Iterator[str]:
+    for language in ("es", "en"):
+        row = figures[language]
+        before, after = (row[way] / row["sentences"] for way in ("as_written", "normalised"))
+        yield f"{language}: {before:.0%} of {row['sentences']} sentences said right as written, {after:.0%} normalised."
+
+
 def _slow_clients(figures: Figures) -> Iterator[str]:
     clients = figures["clients"] * figures["waves"]
     yield (
@@ -113,6 +130,8 @@ SENTENCES: dict[str, Callable[[Figures], Iterator[str]]] = {
     "autoscaling": _autoscaling,
     "overload": _overload,
     "goodput": _goodput,
+    "film": _film,
+    "spoken": _spoken,
     "slow_clients": _slow_clients,
     "soak": _soak,
     "decoding": _decoding,

@@ -47,7 +47,7 @@ def kind_of(process: psutil.Process, server: RunningServer) -> str:
     if process.pid == server.process.pid:
         return "livedub serve"
     command = " ".join(process.cmdline())
-    if "deployments.audio.child" in command:
+    if "deployments.audio.decode_worker" in command:
         return "decoders"
     actor = ACTOR.search(command)
     name = process.name()

@@ -14,9 +14,10 @@ import psutil
 import soxr
 
 from bench.voice_forms import dequantize
-from deployments.contracts import ASR_RATE_HZ, FragmentRef, Line, Samples
+from deployments.contracts.engines import ASR_RATE_HZ, Line, Samples
+from deployments.contracts.values import FragmentRef
 from deployments.tts.kokoro import KokoroEngine, KokoroOptions, packaged_model
-from serve_app.config import load_voices
+from serve_app.configuration.loading import load_voices
 
 LANGUAGE = "es"
 UNHURRIED_MS = 6000

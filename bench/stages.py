@@ -29,7 +29,7 @@ from rich.table import Table
 
 from bench.report import write
 from deployments.asr.deployment import Asr
-from deployments.contracts import (
+from deployments.contracts.values import (
     AudioFormat,
     EncodedAudio,
     FragmentRef,
@@ -37,12 +37,14 @@ from deployments.contracts import (
     TranscribeRequest,
     TranslateRequest,
 )
+from deployments.translation.deepl import DeepLOptions
 from deployments.translation.deployment import Translation
 from deployments.tts.deployment import Tts
-from serve_app.config import AppConfig, ConfigError, load_args, load_voices
-from serve_app.gpus import count_gpus
-from serve_app.preflight import PLACEHOLDER_KEY, missing
-from serve_app.serve_file import args_of, read_schema, user_config_of
+from serve_app.configuration.loading import ConfigError, load_args, load_voices
+from serve_app.configuration.schema import AppConfig
+from serve_app.configuration.serve_file import args_of, read_schema, user_config_of
+from serve_app.observability.gpus import count_gpus
+from serve_app.operations.preflight import missing
 from tests.support import clips
 
 FRAGMENT_MS = 6000
@@ -147,9 +149,7 @@ def tts(config: AppConfig, texts: Sequence[str], rounds: int, at_once: int) -> t
 
     async def work() -> tuple[Row, list[str]]:
         started_s = time.perf_counter()
-        stage = Tts(
-            config.tts.build(), load_voices(config.voices), config.fit.limits(), config.tts.concurrency, 0, "WARNING"
-        )
+        stage = Tts(config.tts.build(), load_voices(config.voices), config.fit, config.tts.concurrency, 0, "WARNING")
         load_s = time.perf_counter() - started_s
         defaults = (await stage.capabilities()).default_voices
         voice = defaults.get(TARGET) or defaults["*"]
@@ -187,13 +187,10 @@ def measure(path: Path, rounds: int, at_once: int) -> list[Row]:
     lacking = [sentence for sentence in missing(args_of(schema), os.environ, count_gpus()) if "DeepL" not in sentence]
     if lacking:
         raise ConfigError(f"missing: {'; '.join(lacking)}")
-    try:
-        config, keyed = load_args(args_of(schema), os.environ), True
-    except ConfigError:
-        config, keyed = load_args(args_of(schema), {**os.environ, "DEEPL_API_KEY": PLACEHOLDER_KEY}), False
+    config = load_args(args_of(schema), os.environ)
     row, texts = alone(asr, config, user_config_of(schema, "Asr"), rounds, at_once)
     rows = [row]
-    if keyed:
+    if not isinstance(config.translation, DeepLOptions) or config.translation.api_key is not None:
         row, texts = alone(translation, config, texts, rounds, at_once)
         rows.append(row)
     else:

@@ -1,8 +1,8 @@
 """Writes bench/REPORT.md from the JSON files in bench/results/, and from nothing else: `python -m bench.summary`.
 
-What was not measured is said to be missing; each target that is missed stands there with its reason. The README's
-figures, between two marks, are those of the targets that are headlines. With --quick only bench/results/quick/REPORT.md
-is written, from the quick runs.
+What was not measured is said to be missing; each target that is missed stands there with its reason. The figures of
+docs/figures.md, between two marks, are those of the targets that are headlines. With --quick only
+bench/results/quick/REPORT.md is written, from the quick runs.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from bench.tables import markdown, tables, value
 
 REPORT = RESULTS.parent / "REPORT.md"
 QUICK_REPORT = QUICK_RESULTS / "REPORT.md"
-README = RESULTS.parent.parent / "README.md"
+FIGURES_PAGE = RESULTS.parent.parent / "docs" / "figures.md"
 FIGURES = re.compile(r"(<!-- figures: make report -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 """What lies between is written here."""
 BUSY_PERCENT = 10
@@ -60,18 +60,23 @@ def render(found: Mapping[str, Figures], pictures: Mapping[str, str], *, quick: 
 
 
 def headlines(found: Mapping[str, Figures]) -> str:
-    """What the README tells: a table of the targets that are headlines."""
+    """What docs/figures.md tells: a table of the targets that are headlines."""
     rows = [
-        (f"{one.title}: {target['what']}", _measured(target["found"], target), _wanted(target))
+        (
+            f"{one.title}: {target['what']}",
+            _measured(target["found"], target),
+            _wanted(target),
+            "met" if target["met"] else "**missed**",
+        )
         for one in catalogue(found)
         for target in found.get(one.name, {}).get("targets", ())
         if target.get("headline")
     ]
-    return markdown(("", "found", "wanted"), rows) if rows else "Nothing has been measured yet."
+    return markdown(("", "found", "wanted", ""), rows) if rows else "Nothing has been measured yet."
 
 
-def readme(text: str, found: Mapping[str, Figures]) -> str:
-    """The README with the figures of these results."""
+def with_headlines(text: str, found: Mapping[str, Figures]) -> str:
+    """The page with the figures of these results."""
     return FIGURES.sub(lambda marks: f"{marks[1]}{headlines(found)}\n{marks[2]}", text)
 
 
@@ -83,7 +88,7 @@ def write(*, quick: bool = False) -> Path:
     found = load(folder)
     path.write_text(render(found, pictures, quick=quick), encoding="utf-8")
     if not quick:
-        README.write_text(readme(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+        FIGURES_PAGE.write_text(with_headlines(FIGURES_PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     return path
 
 

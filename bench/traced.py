@@ -11,7 +11,7 @@ from ray import serve
 
 import serve_app.app
 from bench.stamps import stamp
-from deployments.contracts import (
+from deployments.contracts.values import (
     Speech,
     SynthesizeRequest,
     TranscribeRequest,
@@ -19,12 +19,12 @@ from deployments.contracts import (
     TranslateRequest,
     Translation,
 )
-from serve_app.connection import Connection
-from serve_app.handles import HandleStages
-from serve_app.hosting import _Link
 from serve_app.ingress import Ingress
 from serve_app.protocol import FragmentProcessed
-from serve_app.socket import SocketServer
+from serve_app.stages.ray_stages import RayStages
+from serve_app.transport.connection import Connection
+from serve_app.transport.engine_io import EngineLink
+from serve_app.transport.server import SocketServer
 
 
 class TracedAsr(serve_app.app.AsrReplica):
@@ -81,10 +81,10 @@ async def _stamped_call(stage: str, request: Any, call: Callable[[Any], Awaitabl
 
 
 def _stamp_ingress() -> None:
-    receive, on_fragment, call = _Link.receive, SocketServer._fragment, HandleStages._call  # noqa: SLF001
+    receive, on_fragment, call = EngineLink.receive, SocketServer._fragment, RayStages._call  # noqa: SLF001
     post, deliver = Connection.post, Connection._deliver  # noqa: SLF001
 
-    async def received(self: _Link) -> Any:
+    async def received(self: EngineLink) -> Any:
         message = await receive(self)
         self._closer.received_s = time.monotonic()  # type: ignore[attr-defined]
         return message
@@ -94,7 +94,7 @@ def _stamp_ingress() -> None:
         on_fragment(self, connection, data)
         stamp(data.fragment_id, "accepted")
 
-    async def called(self: HandleStages, stage: Any, method: Any, request: Any) -> Any:
+    async def called(self: RayStages, stage: Any, method: Any, request: Any) -> Any:
         stamp(request.ref.fragment_id, f"{stage} called")
         try:
             return await call(self, stage, method, request)
@@ -124,9 +124,9 @@ def _stamp_ingress() -> None:
             self._send = send
 
     for owner, name, wrapped in (
-        (_Link, "receive", received),
+        (EngineLink, "receive", received),
         (SocketServer, "_fragment", accepted),
-        (HandleStages, "_call", called),
+        (RayStages, "_call", called),
         (Connection, "post", posted),
         (Connection, "_deliver", delivered),
     ):

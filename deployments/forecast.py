@@ -62,6 +62,10 @@ class Expectation:
         """Seconds that a call takes if it is one of the longer ones of its size; 0 while nothing is known."""
         return self.of(size) + LONGER * math.sqrt(self._error)
 
+    def assume(self, took_s: float, now: float) -> None:
+        """Calls take so long by a measurement; the first one that is seen counts instead."""
+        self._took_s, self._learned_at = took_s, now
+
     def learn(self, size: float, took_s: float, now: float) -> None:
         """A call is over. What was learnt long before counts no more: the machine may have more to give by now."""
         if self.worth_a_try_in_s(now) == 0:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from deployments.contracts import FragmentRef
+from deployments.contracts.values import FragmentRef
 from deployments.errors import InternalFault, ModelFailed, Stage, StageError
 
 SERVE_LOGGER = "ray.serve"

@@ -11,18 +11,18 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.asr import AsrOptions
 from deployments.asr.deployment import Asr
-from deployments.resilience import Observable
+from deployments.resilience.caller import Observable
 from deployments.translation import TranslationOptions
 from deployments.translation.deployment import Translation
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
-from serve_app.config import ConfigError, live_variables, load_args, load_user_config, load_voices
-from serve_app.failures import name_of, told_plainly
-from serve_app.gpus import watch_gpus
+from serve_app.configuration.loading import ConfigError, live_variables, load_args, load_user_config, load_voices
 from serve_app.ingress import Ingress
-from serve_app.lasting import lasting
-from serve_app.metrics import GpuMetrics, Instruments, ServiceMetrics
-from serve_app.preflight import require
+from serve_app.observability.gpus import watch_gpus
+from serve_app.observability.metrics import GpuMetrics, Instruments, ServiceMetrics
+from serve_app.observability.sticky_gauges import lasting
+from serve_app.operations.failures import name_of, told_plainly
+from serve_app.operations.preflight import require
 
 # Serve pickles a replica's constructor arguments again once it is built, so they are options, never a loaded engine.
 
@@ -30,14 +30,21 @@ from serve_app.preflight import require
 class AsrReplica(Asr):
     """Asr as Serve builds it: makes its engine, watches its GPUs."""
 
-    def __init__(self, options: AsrOptions, **settings: Any) -> None:
+    def __init__(self, options: AsrOptions, interim: AsrOptions | None, **settings: Any) -> None:
         with told_plainly("Asr", name_of(options)):
-            super().__init__(options.build(), options.concurrency, slowdown=options.slowdown, **settings)
+            super().__init__(
+                options.build(),
+                options.concurrency,
+                slowdown=options.slowdown,
+                interim=interim.build() if interim else None,
+                interim_concurrency=interim.concurrency if interim else 1,
+                **settings,
+            )
         watch_gpus(GpuMetrics(cast("Instruments", metrics)).sample)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Ray Serve: what `autoscaling` decides by."""
-        return self._threads.workload.read()
+        return self._finals.threads.workload.read()
 
 
 class TranslationReplica(Translation):
@@ -91,7 +98,7 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     Ingress, Asr, Translation and Tts.
 
     Args:
-        args: the application's `args`, see `serve_app.config.AppConfig`. Environment variables win over them.
+        args: the application's `args`, see `AppConfig`. Environment variables win over them.
 
     Raises:
         Refused: naming the field, or all that is missing on this cluster, before anything loads.
@@ -111,6 +118,7 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
     level = config.log_level
     asr = serve.deployment(name="Asr")(AsrReplica).bind(
         config.asr,
+        config.asr_interim,
         decode_processes=config.decoding.processes,
         log_level=level,
         measure=config.asr.measured_ms is not None,
@@ -118,17 +126,16 @@ def _bound(args: Mapping[str, Any]) -> serve.Application:
     translation = serve.deployment(name="Translation")(TranslationReplica).bind(
         config.translation, log_level=level, measure=config.translation.measured_ms is not None
     )
-    limits = config.fit.limits()
     tts = serve.deployment(name="Tts")(TtsReplica).bind(
         config.tts,
         voices=voices,
-        limits=limits,
+        limits=config.fit,
         decode_processes=config.decoding.processes,
         log_level=level,
         measured_ms=config.tts.measured_ms,
     )
     ingress = serve.deployment(name="Ingress")(serve.ingress()(Ingress))
-    return ingress.bind(asr, translation, tts, config.ingress, config.auth, config.doors, overrides, level)
+    return ingress.bind(asr, translation, tts, config.ingress, config.auth, config.access, overrides, level)
 
 
 def _cluster_gpus() -> float | None:

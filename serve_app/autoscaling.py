@@ -1,4 +1,4 @@
-"""The scaling of model deployments as Ray Serve's controller calls it. What is decided stands in `deployments.scaling`.
+"""The scaling of model deployments as Ray Serve's controller calls it. What it decides stands in `replica.scaling`.
 
 A deployment's `autoscaling_config` names it, with ScalingOptions as `policy_kwargs`:
 
@@ -14,7 +14,7 @@ from typing import Any
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 from ray.serve.config import AutoscalingContext
 
-from deployments.scaling import Load, ReplicaLoad, ScalingOptions, replicas_wanted, scaling_options
+from deployments.replica.scaling import Load, ReplicaLoad, ScalingOptions, replicas_wanted, scaling_options
 
 
 class FragmentPolicy:

@@ -14,7 +14,7 @@ from collections import deque
 from starlette.middleware import Middleware
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from serve_app.hosting import AsgiApp, Message, Receive, Scope, Send
+from serve_app.transport.websocket import AsgiApp, Message, Receive, Scope, Send
 
 CLOSE_TIMEOUT_S = 5.0
 """From the ingress's close to the end of the connection, with all that was to be sent before it."""

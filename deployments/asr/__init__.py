@@ -10,7 +10,8 @@ from pydantic import Field
 from deployments.asr.deployment import AsrUserConfig
 from deployments.asr.fake import FakeAsrOptions
 from deployments.asr.faster_whisper import FasterWhisperOptions
+from deployments.asr.moonshine import MoonshineOptions
 
-AsrOptions = Annotated[FasterWhisperOptions | FakeAsrOptions, Field(discriminator="engine")]
+AsrOptions = Annotated[FasterWhisperOptions | MoonshineOptions | FakeAsrOptions, Field(discriminator="engine")]
 
 __all__ = ["AsrOptions", "AsrUserConfig"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deployments.contracts import Samples
+from deployments.contracts.engines import Samples
 
 if TYPE_CHECKING:
     from faster_whisper.tokenizer import Tokenizer

@@ -4,36 +4,37 @@ A plain class; Ray is put around it in `serve_app.app`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments import measuring
-from deployments.asr.gather import Gatherer
-from deployments.audio import codec
+from deployments.asr.recogniser import Recogniser
+from deployments.asr.voice_activity import voice_probabilities
+from deployments.audio import codec, pcm
 from deployments.audio.decoders import Decoders, needs_decoder
-from deployments.contracts import (
-    ASR_RATE_HZ,
+from deployments.audio.loudness import acoustics
+from deployments.batching.collection import BatchLimits
+from deployments.contracts.engines import ASR_RATE_HZ, AsrEngine, Utterance
+from deployments.contracts.values import (
     ITSELF,
+    Acoustics,
     AsrCapabilities,
-    AsrEngine,
     AudioFormat,
     EncodedAudio,
+    ListenRequest,
     Measured,
-    Recognition,
     TranscribeRequest,
     Transcript,
-    Utterance,
+    VoiceActivity,
 )
 from deployments.errors import Stage, StageError, UnsupportedLanguage
-from deployments.health import Health
-from deployments.live import UserConfig
 from deployments.logs import about, configure_logs, get_logger
-from deployments.slowdown import slowed
-from deployments.worker import WorkerThreads, aside
+from deployments.replica import measuring
+from deployments.replica.thread_pool import ThreadPool, aside
+from deployments.replica.user_config import UserConfig
 
 logger = get_logger(__name__)
 
@@ -41,7 +42,7 @@ logger = get_logger(__name__)
 DECODE_THREADS = 4
 """Fragments whose audio is decoded at once, of those that need no process for it."""
 _ANY_BUDGET_MS = 1000
-"""The engine is called only when one of its threads is free."""
+"""Of the sentence with which a replica measures itself."""
 _SENTENCE = Path(__file__).with_name("sentence.ogg")
 """6 s of English, spoken by Kokoro."""
 
@@ -74,6 +75,7 @@ class _Decoded:
     utterance: Utterance
     duration_ms: int
     audio_format: AudioFormat
+    acoustics: Acoustics | None
     elapsed_ms: int
 
 
@@ -86,6 +88,8 @@ class Asr:
         decode_processes: children that decode containers; 0: this process does.
         log_level: of the replica's process.
         slowdown: each call of the engine takes so many times as long as it would.
+        interim: hears what will be heard again, not loaded yet; None: the engine does.
+        interim_concurrency: calls of that one that may compute at once.
         measure: hear a sentence once it is loaded, and tell in the capabilities what that took.
         clock: seconds, monotonic.
     """
@@ -98,25 +102,28 @@ class Asr:
         log_level: str = "INFO",
         *,
         slowdown: float = 1.0,
+        interim: AsrEngine | None = None,
+        interim_concurrency: int = 1,
         measure: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         configure_logs(log_level)
         self._engine = engine
-        self._slowdown = slowdown
         self._clock = clock
         self._decoders = Decoders(Stage.ASR, decode_processes)
-        self._reading = WorkerThreads(Stage.ASR, DECODE_THREADS, clock)
+        self._reading = ThreadPool(Stage.ASR, DECODE_THREADS, clock)
         """For raw audio, which has to wait for no decoder."""
-        self._unpacking = WorkerThreads(Stage.ASR, decode_processes or DECODE_THREADS, clock)
+        self._unpacking = ThreadPool(Stage.ASR, decode_processes or DECODE_THREADS, clock)
         """For containers: as many as can be decoded, so that what waits is dropped when its time is over."""
-        self._threads = WorkerThreads(Stage.ASR, concurrency, clock=clock)
-        self._gatherer: Gatherer[Utterance, tuple[Recognition, int]] = Gatherer(Stage.ASR, self._recognise, concurrency)
-        self._health = Health()
+        self._listening = ThreadPool(Stage.ASR, 1, clock)
+        self._finals = Recogniser(engine, concurrency, slowdown, clock)
+        self._interims = Recogniser(interim, interim_concurrency, slowdown, clock) if interim else self._finals
+        self._recognisers = [self._finals, self._interims] if interim else [self._finals]
         self._user_config = UserConfig(AsrUserConfig.model_validate, "asr_user_config_refused")
         started_s = clock()
         self._decoders.start()
-        aside(engine.load)
+        for recogniser in self._recognisers:
+            recogniser.load()
         self._apply(AsrUserConfig())
         logger.info("asr_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
         self._measured: Measured | None = None
@@ -140,7 +147,7 @@ class Asr:
     def _apply(self, config: AsrUserConfig) -> None:
         if isinstance(self._engine, Windowed):
             self._engine.use_window(config.window_frames)
-        self._gatherer.configure(config.max_batch_size, config.batch_wait_ms)
+        self._finals.configure(BatchLimits(config.max_batch_size, config.batch_wait_ms))
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         """Recognise one fragment, in one call of the engine with those of other streams.
@@ -157,7 +164,8 @@ class Asr:
             except StageError as error:
                 logger.warning("transcription_failed", code=error.code)
                 raise
-            logger.info(
+            tell = logger.debug if request.interim else logger.info
+            tell(
                 "transcribed",
                 elapsed_ms=transcript.elapsed_ms,
                 duration_ms=transcript.duration_ms,
@@ -166,8 +174,7 @@ class Asr:
             return transcript
 
     async def _transcribe(self, request: TranscribeRequest) -> Transcript:
-        languages = self._engine.languages
-        if languages is not None and request.language not in languages:
+        if not self._finals.hears(request.language):
             raise UnsupportedLanguage(Stage.ASR, f"{self._engine.model} does not hear {request.language}")
         decoded: list[_Decoded] = []
         arrived_s = self._clock()
@@ -180,41 +187,42 @@ class Asr:
             decoded.append(await threads.run(decode, request.budget_ms))
             return decoded[0].utterance
 
-        recognition, elapsed_ms = await self._gatherer.submit(coming(), request.budget_ms)
+        fast = request.interim and self._interims.hears(request.language)
+        recogniser = self._interims if fast else self._finals
+        recognition, elapsed_ms = await recogniser.hear(coming(), request.budget_ms, gives_way=request.interim)
         return Transcript(
             recognition=recognition,
             duration_ms=decoded[0].duration_ms,
             audio_format=decoded[0].audio_format,
-            model=self._engine.model,
+            model=recogniser.engine.model,
             elapsed_ms=decoded[0].elapsed_ms + elapsed_ms,
+            acoustics=decoded[0].acoustics,
         )
+
+    async def listen(self, request: ListenRequest) -> VoiceActivity:
+        """Find out where a voice is in a stretch of live audio.
+
+        Raises:
+            InvalidAudio: the audio can't be decoded.
+            QueueFull, DeadlineExceeded: its turn would not come, or did not come, within the budget.
+        """
+        with about(request.ref, Stage.ASR):
+            return await self._listening.run(lambda: self._listen(request), request.budget_ms)
+
+    def _listen(self, request: ListenRequest) -> VoiceActivity:
+        started_s = self._clock()
+        samples = codec.to_asr(self._decoders.decode(request.audio, request.budget_ms))
+        context_samples = pcm.ms_to_samples(request.context_ms, ASR_RATE_HZ)
+        probabilities = voice_probabilities(samples, min(context_samples, len(samples)), self._engine)
+        return VoiceActivity(probabilities, self._ms_since(started_s))
 
     def _decode(self, request: TranscribeRequest, budget_ms: int) -> _Decoded:
         started_s = self._clock()
         decoded = self._decoders.decode(request.audio, budget_ms)
         utterance = Utterance(request.ref, codec.to_asr(decoded), request.language, request.hints)
+        heard = None if request.interim else acoustics(utterance.samples, ASR_RATE_HZ)
         audio_format = AudioFormat(request.audio.format.container, decoded.sample_rate_hz, decoded.channels)
-        return _Decoded(utterance, decoded.duration_ms, audio_format, self._ms_since(started_s))
-
-    async def _recognise(self, utterances: Sequence[Utterance]) -> list[tuple[Recognition, int] | StageError]:
-        """One call of the engine. With each answer, how many ms the call took."""
-
-        def call() -> tuple[list[Recognition | StageError], int]:
-            started_s = self._clock()
-            answers = slowed(lambda: self._engine.transcribe(utterances), self._slowdown)
-            return answers, self._ms_since(started_s)
-
-        try:
-            answers, elapsed_ms = await self._threads.run(call, _ANY_BUDGET_MS, len(utterances))
-        except StageError as error:
-            self._health.failed(error)
-            raise
-        errors = [answer for answer in answers if isinstance(answer, StageError)]
-        if len(errors) < len(answers):
-            self._health.succeeded()
-        else:
-            self._health.failed(errors[0])
-        return [answer if isinstance(answer, StageError) else (answer, elapsed_ms) for answer in answers]
+        return _Decoded(utterance, decoded.duration_ms, audio_format, heard, self._ms_since(started_s))
 
     def _measure(self, slots: int) -> None:
         languages = self._engine.languages or frozenset({"en"})
@@ -223,10 +231,7 @@ class Asr:
         request = TranscribeRequest(ITSELF, audio, language, hints=(), budget_ms=_ANY_BUDGET_MS)
 
         def hear() -> None:
-            utterance = self._decode(request, _ANY_BUDGET_MS).utterance
-            [answer] = slowed(lambda: self._engine.transcribe([utterance]), self._slowdown)
-            if isinstance(answer, StageError):
-                raise answer
+            self._finals.hear_now(self._decode(request, _ANY_BUDGET_MS).utterance)
 
         self._measured = measuring.measured(Stage.ASR, hear, slots)
 
@@ -235,10 +240,11 @@ class Asr:
 
     async def capabilities(self) -> AsrCapabilities:
         """What streams may ask for."""
-        return AsrCapabilities(self._engine.model, self._engine.languages, self._measured, self._gatherer.at_once)
+        return AsrCapabilities(self._engine.model, self._engine.languages, self._measured, self._finals.at_once)
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
         self._user_config.healthy()
-        self._health.check()
-        self._threads.check()
+        for recogniser in self._recognisers:
+            recogniser.health.check()
+            recogniser.threads.check()

@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from deployments.contracts import ASR_RATE_HZ, AsrEngine, Recognition, Segment, Utterance
+from deployments.contracts.engines import ASR_RATE_HZ, AsrEngine, Utterance
+from deployments.contracts.values import Recognition, Segment
 from deployments.errors import Stage, StageError
+from deployments.fault_script import Script, Step
 from deployments.options import EngineOptions
-from deployments.script import Script, Step
 
 
 class FakeAsrOptions(EngineOptions):

@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from deployments import embedded
+from deployments import checksums as embedded
 from deployments.asr.clips import Clip
-from deployments.asr.hearing import NO_SPEECH_LOG_PROBABILITY, NO_SPEECH_PROBABILITY, HeardSegment, to_segments
 from deployments.asr.memory import ReadUsage, Usage, nvml_usage, peak
-from deployments.contracts import ASR_RATE_HZ, AsrEngine, FragmentRef, Recognition, Utterance
+from deployments.asr.postprocess import (
+    NO_SPEECH_LOG_PROBABILITY,
+    NO_SPEECH_PROBABILITY,
+    HeardSegment,
+    repeats_itself,
+    to_segments,
+)
+from deployments.asr.voice_activity import by_silero
+from deployments.contracts.engines import ASR_RATE_HZ, AsrEngine, Samples, Utterance
+from deployments.contracts.values import FragmentRef, Recognition
 from deployments.errors import GpuOutOfMemory, ModelFailed, Stage, StageError
 from deployments.logs import about, get_logger
 from deployments.options import EngineOptions
@@ -194,6 +202,10 @@ class FasterWhisper:
             answers[index] = answer
         return answers
 
+    def voice(self, samples: Samples) -> Samples:
+        """How likely a voice is, by Silero VAD: float32, one a frame of 32 ms."""
+        return by_silero(samples)
+
     def _together(self, utterances: Sequence[Utterance]) -> list[Recognition | StageError]:
         if not utterances:
             return []
@@ -293,7 +305,10 @@ class _Use:
 
 def _recognition(utterance: Utterance, heard: Iterable[HeardSegment]) -> Recognition:
     duration_ms = round(len(utterance.samples) * 1000 / ASR_RATE_HZ)
-    return Recognition(tuple(to_segments(heard, duration_ms)), utterance.language)
+    segments = list(heard)
+    return Recognition(
+        tuple(to_segments(segments, duration_ms)), utterance.language, repeats=any(map(repeats_itself, segments))
+    )
 
 
 def _embedded_model() -> str:

@@ -26,8 +26,8 @@ from faster_whisper.utils import get_end
 from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
 from deployments.asr.clips import FULL_WINDOW_FRAMES, Aligned, Clip, Hearing, Passage
-from deployments.asr.hearing import is_doubtful, is_no_speech
-from deployments.contracts import ASR_RATE_HZ
+from deployments.asr.postprocess import is_doubtful, is_no_speech
+from deployments.contracts.engines import ASR_RATE_HZ
 
 SHORT_WINDOW_FRAMES = 1500
 """15 s. Most of a live fragment's time would go into encoding the padding up to 30 s."""

@@ -18,7 +18,8 @@ import soxr
 from numpy.typing import NDArray
 
 from deployments.audio import containers, pcm
-from deployments.contracts import ASR_RATE_HZ, AudioFormat, EncodedAudio, Samples
+from deployments.contracts.engines import ASR_RATE_HZ, Samples
+from deployments.contracts.values import RAW_BYTES, AudioFormat, EncodedAudio
 from deployments.errors import FragmentTooLarge, InvalidAudio, Stage, SynthesisFailed
 
 MAX_DURATION_MS = 60_000
@@ -27,6 +28,8 @@ MAX_CHANNELS = 8
 """More than this is refused; more than two are mixed down to two while decoding."""
 
 _STEREO = 2
+_LEAST_RUN_FRAMES = 4
+_WHOLE_FILE = "a fragment has to be a whole file, with its header"
 _AAC_FRAME_SAMPLES = 1_024
 _PADDING_SAMPLES = 4 * _AAC_FRAME_SAMPLES
 """What codecs may add around a fragment of the longest duration: priming and a last frame, HE-AAC's twice as long."""
@@ -72,10 +75,10 @@ def decode(audio: EncodedAudio, *, max_duration_ms: int = MAX_DURATION_MS) -> De
     FragmentTooLarge, found by counting.
     """
     container = audio.format.container
-    if container in pcm.SAMPLE_BYTES:
+    if container in RAW_BYTES:
         sample_rate_hz, channels = audio.format.sample_rate_hz, audio.format.channels
         _check_shape(sample_rate_hz, channels)
-        frame_bytes = pcm.SAMPLE_BYTES[container] * channels
+        frame_bytes = RAW_BYTES[container] * channels
         _check_length(len(audio.data) // frame_bytes, sample_rate_hz, max_duration_ms)
         samples = pcm.from_bytes(audio.data, container, channels)
         samples = pcm.map_channels(samples, min(channels, _STEREO))
@@ -83,13 +86,16 @@ def decode(audio: EncodedAudio, *, max_duration_ms: int = MAX_DURATION_MS) -> De
         try:
             samples, sample_rate_hz = _decode_container(audio.data, max_duration_ms)
         except av.error.FFmpegError as error:
-            raise InvalidAudio(Stage.ASR, f"the {container} audio can't be read: {error.strerror}") from error
+            raise InvalidAudio(
+                Stage.ASR, f"the {container} audio can't be read: {error.strerror}; {_WHOLE_FILE}"
+            ) from error
     if samples.shape[0] == 0:
         raise InvalidAudio(Stage.ASR, f"the {container} audio holds no samples")
     return Decoded(samples, sample_rate_hz, samples.shape[1], container)
 
 
 def _decode_container(data: bytes, max_duration_ms: int) -> tuple[Samples, int]:
+    containers.check_beginning(data)
     demuxer = containers.demuxer_of(data)
     if demuxer == "mov":
         containers.check_mp4(data)
@@ -103,25 +109,68 @@ def _decode_container(data: bytes, max_duration_ms: int) -> tuple[Samples, int]:
     ) as container:
         stream = next(iter(container.streams.audio), None)
         if stream is None or not stream.codec_context or stream.codec_context.name not in _DECODERS:
-            raise InvalidAudio(Stage.ASR, f"the {container.format.name} container has no audio track that is known")
+            raise InvalidAudio(
+                Stage.ASR, f"the {container.format.name} container has no audio track that is known; {_WHOLE_FILE}"
+            )
         stream.codec_context.thread_count = 1
-        blocks: list[Samples] = []
-        sample_rate_hz = channels = n_samples = 0
-        for frame in _frames(container, stream):
-            if not blocks:
-                sample_rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
-                _check_shape(sample_rate_hz, channels)
-            elif (frame.sample_rate, frame.layout.nb_channels) != (sample_rate_hz, channels):
-                continue  # a damaged header: no encoder changes its mind within a fragment
-            n_samples += frame.samples
-            _check_length(n_samples, sample_rate_hz, max_duration_ms)
-            blocks.append(pcm.map_channels(_as_float(frame), min(channels, _STEREO)))
-        if not blocks:
-            raise InvalidAudio(Stage.ASR, f"nothing in the {container.format.name} container could be decoded")
-        samples = pcm.bounded(np.concatenate(blocks))
+        runs = _runs(_frames(container, stream), max_duration_ms)
+        if not runs:
+            raise InvalidAudio(
+                Stage.ASR, f"nothing in the {container.format.name} container could be decoded; {_WHOLE_FILE}"
+            )
+        sample_rate_hz = runs[0].sample_rate_hz
+        samples = _joined(runs)
         if demuxer == "mov":
-            samples = samples[: _told_samples(stream, sample_rate_hz, n_samples)]
+            samples = samples[: _told_samples(stream, sample_rate_hz, samples.shape[0])]
         return samples, sample_rate_hz
+
+
+@dataclass(slots=True)
+class _Run:
+    """Frames in a row of one rate and one number of channels."""
+
+    sample_rate_hz: int
+    channels: int
+    blocks: list[Samples]
+
+
+def _runs(frames: Iterator[av.AudioFrame], max_duration_ms: int) -> list[_Run]:
+    """The frames by their shape, which may change on the way, as where a recorder was set anew.
+
+    A change that lasts for no more than a few frames is a damaged header and not heard.
+    """
+    runs: list[_Run] = []
+    seconds = 0.0
+    for frame in frames:
+        rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
+        if not runs or (rate_hz, channels) != (runs[-1].sample_rate_hz, runs[-1].channels):
+            if not runs:
+                _check_shape(rate_hz, channels)
+            runs.append(_Run(rate_hz, channels, []))
+        seconds += frame.samples / rate_hz
+        _check_length(round(seconds * runs[0].sample_rate_hz), runs[0].sample_rate_hz, max_duration_ms)
+        runs[-1].blocks.append(pcm.map_channels(_as_float(frame), min(channels, _STEREO)))
+    longest = max((len(run.blocks) for run in runs), default=0)
+    return [
+        run
+        for run in runs
+        if len(run.blocks) >= min(_LEAST_RUN_FRAMES, longest) and MIN_RATE_HZ <= run.sample_rate_hz <= MAX_RATE_HZ
+    ]
+
+
+def _joined(runs: list[_Run]) -> Samples:
+    """All runs at the first one's rate, with as many channels as the widest."""
+    channels = max(min(run.channels, _STEREO) for run in runs)
+    return pcm.bounded(
+        np.concatenate(
+            [
+                pcm.map_channels(
+                    resample(np.concatenate(run.blocks), run.sample_rate_hz, runs[0].sample_rate_hz), channels
+                )
+                for run in runs
+            ]
+        )
+    )
 
 
 def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
@@ -307,6 +356,10 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
 
 
 def to_asr(decoded: Decoded) -> Samples:
-    """What ASR engines hear: float32 (n_samples,), mono, 16 000 Hz."""
-    mono = pcm.map_channels(decoded.samples, 1)[:, 0]
+    """What ASR engines hear: float32 (n_samples,), mono, 16 000 Hz, around zero.
+
+    Where the channels cancel each other out, as with one of a pair of microphones wired the wrong way round, it is the
+    louder one.
+    """
+    mono = pcm.heard(decoded.samples)
     return np.clip(resample(mono, decoded.sample_rate_hz, ASR_RATE_HZ), -1.0, 1.0)

@@ -18,6 +18,29 @@ _MAX_MP4_SAMPLES = 200_000
 _BOX_HEADER_BYTES = 8
 
 
+_MATROSKA_PARTS = (b"\x1f\x43\xb6\x75", b"\xa3", b"\xa0")
+"""A cluster, and blocks in one."""
+_OGG_FLAGS, _OGG_BEGINS = 5, 0x02
+
+
+def check_beginning(data: bytes) -> None:
+    """Refuse what FFmpeg takes for something else, and pieces of files as recorders give them out: InvalidAudio."""
+    if data.startswith(b"RIFX"):
+        raise InvalidAudio(Stage.ASR, "WAV of big-endian samples (RIFX) is not accepted: send little-endian ones")
+    if _lacks_header(data):
+        raise InvalidAudio(
+            Stage.ASR, "the audio can't be read: its header is missing, and a fragment has to be a whole file"
+        )
+
+
+def _lacks_header(data: bytes) -> bool:
+    if data.startswith(b"OggS"):
+        return len(data) > _OGG_FLAGS and not data[_OGG_FLAGS] & _OGG_BEGINS
+    if data[4:8] in _MP4_FIRST_BOXES:
+        return b"moov" not in data
+    return data.startswith(_MATROSKA_PARTS)
+
+
 def demuxer_of(data: bytes) -> str:
     """FFmpeg's name of the demuxer for data; empty where only raw AAC and MP3 are left to be told apart."""
     for magic, demuxer in _MAGIC:

@@ -23,13 +23,13 @@ from queue import Empty, LifoQueue
 import numpy as np
 
 from deployments.audio import codec, pcm
-from deployments.audio.child import CPU_LIMIT_S, WALL_LIMIT_S
 from deployments.audio.codec import Decoded
-from deployments.contracts import EncodedAudio
+from deployments.audio.decode_worker import CPU_LIMIT_S, WALL_LIMIT_S
+from deployments.contracts.values import RAW_BYTES, EncodedAudio
 from deployments.errors import DeadlineExceeded, FragmentTooLarge, InternalFault, InvalidAudio, Stage
 from deployments.logs import get_logger
 
-PROGRAM = "deployments.audio.child"
+PROGRAM = "deployments.audio.decode_worker"
 _START_LIMIT_S = 60.0
 _LEAST_DECODE_S = 0.5
 """What has begun gets as long, however little time its fragment has: nearly all need less than a tenth of it, and a
@@ -55,7 +55,7 @@ class _Died(Exception):
 
 def needs_decoder(audio: EncodedAudio) -> bool:
     """Whether it is a container; raw PCM is not."""
-    return audio.format.container not in pcm.SAMPLE_BYTES
+    return audio.format.container not in RAW_BYTES
 
 
 @dataclass(slots=True, eq=False)

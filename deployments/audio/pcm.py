@@ -6,14 +6,18 @@ Audio is float32 (n_samples, n_channels) in [-1, 1] everywhere in this package; 
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.contracts import Samples, Span
+from deployments.contracts.engines import Samples
+from deployments.contracts.values import RAW_BYTES, Span
 from deployments.errors import InvalidAudio, Stage
 
-SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4}
-"""The raw formats of the wire and the bytes that one sample of one channel takes."""
+SAMPLE_BYTES = {name: RAW_BYTES[name] for name in ("pcm_s16le", "pcm_f32le")}
+"""The raw formats that are spoken too, and the bytes that one sample of one channel takes."""
 
 _FRAME_MS = 10
 _S16_SCALE = 32_768.0
+_CANCELLED = 0.05
+"""Share of the loudest channel's power below which a mix has lost it; two that have nothing in common keep a half, and
+one beside a silent one a quarter."""
 _CENTRE_GAIN = 0.7071
 """What a surround channel contributes to each side of a stereo downmix (−3 dB)."""
 
@@ -44,9 +48,9 @@ def from_bytes(data: bytes, container: str, channels: int) -> Samples:
     """Raw interleaved PCM as float32 (n_samples, channels).
 
     Bytes that don't make whole samples of all channels, NaN and infinities: InvalidAudio. `container` is a key of
-    `SAMPLE_BYTES`.
+    `RAW_BYTES`.
     """
-    frame_bytes = SAMPLE_BYTES[container] * channels
+    frame_bytes = RAW_BYTES[container] * channels
     if len(data) % frame_bytes:
         raise InvalidAudio(
             Stage.ASR,
@@ -55,9 +59,31 @@ def from_bytes(data: bytes, container: str, channels: int) -> Samples:
         )
     if container == "pcm_s16le":
         samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_S16_SCALE)
+    elif container in _TELEPHONE_LEVELS:
+        samples = _TELEPHONE_LEVELS[container][np.frombuffer(data, dtype=np.uint8)]
     else:
         samples = bounded(np.frombuffer(data, dtype="<f4").astype(np.float32))
     return samples.reshape(-1, channels)
+
+
+def _mulaw_levels() -> Samples:
+    """What each byte of mu-law stands for, float32 (256,) (ITU-T G.711)."""
+    code = ~np.arange(256, dtype=np.uint8)
+    exponent, mantissa = (code >> 4 & 7).astype(np.int32), (code & 15).astype(np.int32)
+    level = ((mantissa << 3) + 0x84 << exponent) - 0x84
+    return np.where(code & 0x80, -level, level).astype(np.float32) / np.float32(_S16_SCALE)
+
+
+def _alaw_levels() -> Samples:
+    """What each byte of A-law stands for, float32 (256,) (ITU-T G.711)."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent, mantissa = (code >> 4 & 7).astype(np.int32), (code & 15).astype(np.int32)
+    level = (mantissa << 4) + 8
+    level = np.where(exponent > 0, level + 0x100 << np.maximum(exponent - 1, 0), level)
+    return np.where(code & 0x80, level, -level).astype(np.float32) / np.float32(_S16_SCALE)
+
+
+_TELEPHONE_LEVELS = {"mulaw": _mulaw_levels(), "alaw": _alaw_levels()}
 
 
 def to_s16(samples: Samples) -> NDArray[np.int16]:
@@ -88,6 +114,22 @@ def map_channels(samples: Samples, channels: int) -> Samples:
     if channels == 1:
         return np.asarray(samples.mean(axis=1, keepdims=True), dtype=np.float32)
     return np.repeat(samples, channels, axis=1)
+
+
+def heard(samples: Samples) -> Samples:
+    """Samples (n_samples, n_channels) as one channel, (n_samples,), without a constant offset.
+
+    The mean of the channels, unless these cancel each other out: then the loudest of them.
+    """
+    if not samples.shape[0]:
+        return samples[:, 0]
+    centred = samples - samples.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mono = map_channels(centred, 1)[:, 0]
+    powers = np.square(centred, dtype=np.float64).mean(axis=0)
+    loudest = int(powers.argmax())
+    if np.square(mono, dtype=np.float64).mean() < _CANCELLED * powers[loudest]:
+        return np.asarray(centred[:, loudest])
+    return mono
 
 
 def silence(n_samples: int, channels: int) -> Samples:

@@ -12,7 +12,7 @@ import numpy as np
 from pylibrb import Option, RubberBandStretcher
 
 from deployments.audio import pcm
-from deployments.contracts import Samples
+from deployments.contracts.engines import Samples
 from deployments.errors import DeadlineExceeded, Stage
 
 _BLOCK_SAMPLES = 8_192

@@ -1,49 +1,53 @@
 """How a dub is fitted to its original's duration, and whether it fits. PURE: numbers in, numbers out.
 
 It owns the "Duration" rule of the wire contract; how samples are stretched is not known here.
+
+Protocol: Duration.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deployments.errors import DurationMismatch, Stage
 
 Verdict: TypeAlias = Literal["success", "partial"]
-MAX_CARRY_MS = 1000
+MAX_OVERHANG_MS = 1000
 """More of a dub than this is never said in the time of the fragment behind it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FitLimits:
+class FitLimits(BaseModel):
     """What counts as fitting, and how far a voice may be bent to get there."""
 
-    success_percent: float = 10.0
-    """The largest variance of a success."""
-    partial_percent: float = 20.0
-    """The largest variance of a partial; above it the dub failed."""
-    min_speed: float = 0.5
-    """The slowest stretch that still sounds like speech."""
-    max_speed: float = 2.0
-    """The fastest stretch that still sounds like speech."""
-    natural_speed: float = 0.8
-    """A dub that is too short is slowed down to this, never drawled: silence fills the rest."""
-    comfortable_speed: float = 1.25
-    """A phrase runs into the pause behind it before it is sped up beyond this."""
-    carry_ms: int = 400
-    """How far a dub may run over its original's end, into the next one's time, before it is sped up beyond that."""
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __post_init__(self) -> None:
-        if not 0 < self.min_speed <= 1 <= self.max_speed < math.inf:
-            raise ValueError(f"min_speed {self.min_speed} and max_speed {self.max_speed} must enclose 1")
-        if not 0 < self.natural_speed <= 1:
-            raise ValueError(f"natural_speed {self.natural_speed} must be above 0 and at most 1")
-        if not 1 <= self.comfortable_speed <= self.max_speed:
-            raise ValueError(f"comfortable_speed {self.comfortable_speed} must be from 1 to max_speed {self.max_speed}")
-        if not 0 <= self.carry_ms <= MAX_CARRY_MS:
-            raise ValueError(f"carry_ms {self.carry_ms} must be from 0 to {MAX_CARRY_MS}")
-        if not 0 <= self.success_percent <= self.partial_percent < math.inf:
+    success_percent: float = Field(default=10.0, ge=0, le=100)
+    """The largest variance of a success."""
+    partial_percent: float = Field(default=20.0, ge=0, le=100)
+    """The largest variance of a partial; above it the dub failed."""
+    min_speed: float = Field(default=0.5, gt=0, le=1)
+    """The slowest stretch that still sounds like speech."""
+    max_speed: float = Field(default=2.0, ge=1, le=4)
+    """The fastest stretch that still sounds like speech."""
+    natural_speed: float = Field(default=0.8, gt=0, le=1)
+    """A dub that is too short is slowed down to this, never drawled: silence fills the rest."""
+    comfortable_speed: float = Field(default=1.25, ge=1, le=4)
+    """A phrase runs into the pause behind it before it is sped up beyond this."""
+    overhang_ms: int = Field(default=400, ge=0, le=MAX_OVERHANG_MS)
+    """How far a dub may run over its original's end, into the next one's time, before it is sped up beyond that."""
+    match_loudness: bool = True
+    """Whether a dub is as loud as its original, in LUFS."""
+    room_tone: bool = True
+    """Whether the original's room is heard where nobody speaks in a dub: a faint noise in place of digital silence."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.comfortable_speed > self.max_speed:
+            raise ValueError(f"comfortable_speed {self.comfortable_speed} exceeds max_speed {self.max_speed}")
+        if self.success_percent > self.partial_percent:
             raise ValueError(f"success_percent {self.success_percent} exceeds partial_percent {self.partial_percent}")
+        return self
 
     @property
     def slowest_speed(self) -> float:

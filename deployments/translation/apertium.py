@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from deployments.contracts import TranslateRequest, TranslationEngine
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import TranslateRequest
 from deployments.errors import DeadlineExceeded, ModelFailed, Stage, StageError, UnsupportedLanguage
 from deployments.options import EngineOptions
+from deployments.text.written import localised
 from deployments.translation import modes
 from deployments.translation.filters import ChainDied, ChainHung, FilterChain
 
@@ -92,7 +94,9 @@ class Apertium:
             pair = f"{request.source_language}-{request.target_language}"
             return UnsupportedLanguage(Stage.TRANSLATION, f"Apertium has no {pair} installed")
         try:
-            return translator.translate(request.text, request.budget_ms)
+            answer = translator.translate(request.text, request.budget_ms)
+            # Apertium lets numbers and the like through as they are.
+            return localised(answer, request.source_language, request.target_language)
         except StageError as error:
             return error
 

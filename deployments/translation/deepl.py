@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
-from deployments.breaker import BreakerLimits, BreakerState
-from deployments.contracts import TranslateRequest, TranslationEngine
-from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError
+from deployments.batching.collection import BatchLimits
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import TranslateRequest
+from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError, TranslationAuthFailed
 from deployments.logs import about, get_logger
 from deployments.options import EngineOptions
-from deployments.resilience import AttemptFailed, CallLimits, CallObserver, ResilientCaller
-from deployments.retries import Outcome
+from deployments.resilience.breaker import BreakerLimits, BreakerState
+from deployments.resilience.caller import AttemptFailed, CallLimits, CallObserver, ResilientCaller
+from deployments.resilience.retries import CallOutcome
 from deployments.translation.deepl_requests import MAX_TEXTS, SOURCES, TARGETS, Batch, batches, key_of, pairs
-from deployments.translation.gathering import BatchLimits
 
 if TYPE_CHECKING:
     from deployments.translation.deepl_service import DeepLService
@@ -48,8 +49,8 @@ class DeepLOptions(EngineOptions):
     engine: Literal["deepl"]
     concurrency: int = Field(default=32, ge=1, le=256)
     """Requests at once in one replica; each has a kept-alive connection."""
-    api_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    """Of the account; from DEEPL_API_KEY or DEEPL_AUTH_KEY."""
+    api_key: SecretStr | None = None
+    """Of the account; from DEEPL_API_KEY or DEEPL_AUTH_KEY. Nothing starts without one."""
     server_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
     """None: DeepL's own, free or paid as the key says."""
     timeout_ms: int = Field(default=5000, ge=100, le=30_000)
@@ -82,10 +83,10 @@ class DeepLOptions(EngineOptions):
 
     @field_validator("api_key")
     @classmethod
-    def _usable(cls, key: SecretStr) -> SecretStr:
-        text = key.get_secret_value().strip()
+    def _usable(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value().strip() if key else ""
         if not text:
-            raise ValueError("DeepL needs a key: set DEEPL_API_KEY (or DEEPL_AUTH_KEY) in the environment")
+            return None
         if not re.fullmatch(r"[!-~]+", text):
             raise ValueError("the key has characters that no key has")
         return SecretStr(text)
@@ -147,12 +148,14 @@ class DeepL:
         """Open the connections; ask for languages and glossaries, for a bounded time.
 
         Raises:
-            TranslationAuthFailed: DeepL refuses the key.
+            TranslationAuthFailed: there is no key, or DeepL refuses it.
             TranslationUnavailable: a glossary is not there.
         """
         from deployments.translation.deepl_service import DeepLService  # noqa: PLC0415 - brings the client
 
         options = self._options
+        if options.api_key is None:
+            raise TranslationAuthFailed(Stage.TRANSLATION, "DeepL was given no key")
         self._service = DeepLService(
             options.api_key.get_secret_value(),
             options.server_url,
@@ -186,11 +189,11 @@ class DeepL:
         try:
             return self._threads.submit(ask).result(timeout=self._options.start_timeout_ms / 1000)
         except AttemptFailed as failed:
-            if failed.outcome is Outcome.REFUSED:
+            if failed.outcome is CallOutcome.REFUSED:
                 raise failed.error from failed
             logger.warning("deepl_languages_unknown", outcome=failed.outcome)
         except TimeoutError:
-            logger.warning("deepl_languages_unknown", outcome=Outcome.TIMED_OUT)
+            logger.warning("deepl_languages_unknown", outcome=CallOutcome.TIMED_OUT)
         return None
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[str | StageError]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deployments.contracts import TranslateRequest
+from deployments.contracts.values import TranslateRequest
 
 MAX_TEXTS = 50
 """In one request, as DeepL documents it."""

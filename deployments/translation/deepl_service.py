@@ -26,8 +26,8 @@ from deployments.errors import (
     UnsupportedLanguage,
 )
 from deployments.logs import get_logger
-from deployments.resilience import AttemptFailed
-from deployments.retries import Outcome, retry_after_s
+from deployments.resilience.caller import AttemptFailed
+from deployments.resilience.retries import CallOutcome, retry_after_s
 from deployments.translation.deepl_requests import Batch, pairs, source_code, target_code
 from deployments.translation.deepl_transport import BoundedAdapter, is_timeout
 
@@ -140,7 +140,7 @@ class DeepLService:
                 wanted = (name, source_code(source).lower(), source_code(target).lower())
                 if wanted not in found:
                     message = f"the DeepL account has no glossary {name!r} for {source}-{target}"
-                    raise AttemptFailed(Outcome.REFUSED, TranslationUnavailable(Stage.TRANSLATION, message))
+                    raise AttemptFailed(CallOutcome.REFUSED, TranslationUnavailable(Stage.TRANSLATION, message))
                 ids[source, target] = found[wanted]
             self._glossary_ids = ids
 
@@ -152,7 +152,9 @@ class DeepLService:
     def _asking(self, timeout_s: float) -> Iterator[None]:
         """Bound what is asked inside, and tell its failure by its kind."""
         if timeout_s <= 0:
-            raise AttemptFailed(Outcome.TIMED_OUT, DeadlineExceeded(Stage.TRANSLATION, "no time is left to ask DeepL"))
+            raise AttemptFailed(
+                CallOutcome.TIMED_OUT, DeadlineExceeded(Stage.TRANSLATION, "no time is left to ask DeepL")
+            )
         with self._transport.within(timeout_s) as exchange:
             try:
                 yield
@@ -168,18 +170,18 @@ class ModelTypeRefused(Exception):
     """The account has no such model type."""
 
 
-def _failed(outcome: Outcome, error: type[StageError], message: str, asked_s: float | None = None) -> AttemptFailed:
+def _failed(outcome: CallOutcome, error: type[StageError], message: str, asked_s: float | None = None) -> AttemptFailed:
     return AttemptFailed(outcome, error(Stage.TRANSLATION, message), asked_s)
 
 
 def _no_answer(message: str) -> AttemptFailed:
-    return _failed(Outcome.SERVER_ERROR, TranslationUnavailable, message)
+    return _failed(CallOutcome.SERVER_ERROR, TranslationUnavailable, message)
 
 
 def _unreached(cause: BaseException | None) -> AttemptFailed:
     if is_timeout(cause):
-        return _failed(Outcome.TIMED_OUT, DeadlineExceeded, "DeepL did not answer in time")
-    return _failed(Outcome.UNREACHABLE, TranslationUnavailable, f"DeepL can't be reached: {type(cause).__name__}")
+        return _failed(CallOutcome.TIMED_OUT, DeadlineExceeded, "DeepL did not answer in time")
+    return _failed(CallOutcome.UNREACHABLE, TranslationUnavailable, f"DeepL can't be reached: {type(cause).__name__}")
 
 
 def _answered(error: deepl.DeepLException, retry_after: str | None) -> AttemptFailed | ModelTypeRefused:
@@ -189,24 +191,28 @@ def _answered(error: deepl.DeepLException, retry_after: str | None) -> AttemptFa
     words = str(error).lower()
     match status:
         case 401 | 403:
-            return _failed(Outcome.REFUSED, TranslationAuthFailed, f"{told}: it refuses the key, check DEEPL_API_KEY")
+            return _failed(
+                CallOutcome.REFUSED, TranslationAuthFailed, f"{told}: it refuses the key, check DEEPL_API_KEY"
+            )
         case 456:
-            return _failed(Outcome.REFUSED, TranslationQuotaExceeded, f"{told}: the account's characters are used up")
+            return _failed(
+                CallOutcome.REFUSED, TranslationQuotaExceeded, f"{told}: the account's characters are used up"
+            )
         case 429:
             asked_s = retry_after_s(retry_after, datetime.now(UTC))
-            return _failed(Outcome.RATE_LIMITED, RateLimitExceeded, f"{told}: too many requests", asked_s)
+            return _failed(CallOutcome.RATE_LIMITED, RateLimitExceeded, f"{told}: too many requests", asked_s)
         case 400 if "model_type" in words:
             return ModelTypeRefused()
         case 400 if "target_lang" in words or "source_lang" in words:
-            return _failed(Outcome.REFUSED, UnsupportedLanguage, f"{told}: it does not know a language of the pair")
+            return _failed(CallOutcome.REFUSED, UnsupportedLanguage, f"{told}: it does not know a language of the pair")
         case 400 | 413 | 414 | 422:
-            return _failed(Outcome.REFUSED, InvalidText, f"{told}: it does not take the text")
+            return _failed(CallOutcome.REFUSED, InvalidText, f"{told}: it does not take the text")
         case 503 | 529:
             asked_s = retry_after_s(retry_after, datetime.now(UTC))
-            return _failed(Outcome.OVERLOADED, TranslationUnavailable, told, asked_s)
+            return _failed(CallOutcome.OVERLOADED, TranslationUnavailable, told, asked_s)
         case None:
-            return _failed(Outcome.REFUSED, TranslationUnavailable, "DeepL could not be asked")
+            return _failed(CallOutcome.REFUSED, TranslationUnavailable, "DeepL could not be asked")
         case _ if status < 500:  # noqa: PLR2004
-            return _failed(Outcome.REFUSED, TranslationUnavailable, f"{told}: check server_url and glossaries")
+            return _failed(CallOutcome.REFUSED, TranslationUnavailable, f"{told}: check server_url and glossaries")
         case _:
-            return _failed(Outcome.SERVER_ERROR, TranslationUnavailable, told)
+            return _failed(CallOutcome.SERVER_ERROR, TranslationUnavailable, told)

@@ -1,17 +1,21 @@
 """The Translation deployment. A plain class; Ray is put around it in `serve_app.app`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
-from deployments import contracts, measuring
-from deployments.contracts import ITSELF, Measured, TranslateRequest, TranslationCapabilities, TranslationEngine
+from deployments.batching.collection import BatchLimits
+from deployments.batching.gatherer import Gatherer
+from deployments.contracts import values
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import ITSELF, Measured, TranslateRequest, TranslationCapabilities
 from deployments.errors import DeadlineExceeded, InvalidText, Stage, StageError, UnsupportedLanguage
-from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.slowdown import slowed
-from deployments.translation.gathering import Batching, Gatherer
-from deployments.worker import WorkerThreads
+from deployments.replica import measuring
+from deployments.replica.health import Health
+from deployments.replica.slowdown import slowed
+from deployments.replica.thread_pool import ThreadPool
 
 MAX_TEXT_BYTES = 128 * 1024
 """In UTF-8; what translation services take in one request. Speech of one fragment comes nowhere near it."""
@@ -19,6 +23,21 @@ _OWN_BUDGET_MS = 5000
 """For the sentence that it is measured with."""
 
 logger = get_logger(__name__)
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """What an engine has beside its protocol when several texts are better given to it at once: it asks a service.
+
+    Its calls run side by side anyway, so gathering saves requests, not computing time.
+    """
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """How many, and how long to wait for them."""
+
+    def batch_key(self, request: TranslateRequest) -> Hashable:
+        """Requests with equal keys fit into one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +73,19 @@ class Translation:
         configure_logs(log_level)
         self._clock = clock
         self._concurrency = concurrency
-        self._threads = WorkerThreads(Stage.TRANSLATION, concurrency, clock)
+        self._threads = ThreadPool(Stage.TRANSLATION, concurrency, clock)
         self._health = Health()
         started_s = clock()
         engine.load()
         self._batching = engine if isinstance(engine, Batching) else None
-        self._gatherer = Gatherer(self._run, self._batching.batch_limits) if self._batching is not None else None
+        limits = self._batching.batch_limits if self._batching else BatchLimits()
+        self._gatherer: Gatherer[_Arrived, values.Translation] = Gatherer(
+            Stage.TRANSLATION, self._run, limits, concurrency, waits_for_all=True, clock=clock
+        )
         logger.info("translation_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
         self._measured = self._measure(concurrency) if measure else None
 
-    async def translate(self, request: TranslateRequest) -> contracts.Translation:
+    async def translate(self, request: TranslateRequest) -> values.Translation:
         """Translate one fragment's text. The result's text may be empty.
 
         Raises:
@@ -74,7 +96,10 @@ class Translation:
         """
         with about(request.ref, Stage.TRANSLATION):
             try:
-                translation = await self._translated(_Arrived(request, self._clock()))
+                self._refuse_what_cannot_be(request)
+                key = self._batching.batch_key(request) if self._batching else None
+                arrived = _Arrived(request, self._clock())
+                translation = await self._gatherer.submit(arrived, request.budget_ms, key)
             except StageError as error:
                 self._health.failed(error)
                 logger.warning("translation_failed", code=error.code)
@@ -82,15 +107,6 @@ class Translation:
             self._health.succeeded()
             logger.info("translated", elapsed_ms=translation.elapsed_ms, n_characters=len(translation.text))
             return translation
-
-    async def _translated(self, arrived: _Arrived) -> contracts.Translation:
-        self._refuse_what_cannot_be(arrived.request)
-        if self._batching is not None and self._gatherer is not None:
-            return await self._gatherer.submit(self._batching.batch_key(arrived.request), arrived)
-        [translation] = await self._run([arrived])
-        if isinstance(translation, StageError):
-            raise translation
-        return translation
 
     def _refuse_what_cannot_be(self, request: TranslateRequest) -> None:
         pairs = self._engine.pairs
@@ -101,12 +117,12 @@ class Translation:
         if n_bytes > MAX_TEXT_BYTES:
             raise InvalidText(Stage.TRANSLATION, f"the text has {n_bytes} bytes, more than {MAX_TEXT_BYTES}")
 
-    async def _run(self, batch: Sequence[_Arrived]) -> Sequence[contracts.Translation | StageError]:
+    async def _run(self, batch: Sequence[_Arrived]) -> Sequence[values.Translation | StageError]:
         """Translate several texts in one thread, each within what is left of its budget then."""
         longest_ms = max(arrived.request.budget_ms for arrived in batch)
         return await self._threads.run(lambda: self._translate(batch), longest_ms, len(batch))
 
-    def _translate(self, batch: Sequence[_Arrived]) -> list[contracts.Translation | StageError]:
+    def _translate(self, batch: Sequence[_Arrived]) -> list[values.Translation | StageError]:
         started_s = self._clock()
         requests = [replace(a.request, budget_ms=a.request.budget_ms - _ms(started_s - a.at_s)) for a in batch]
         timely = [request for request in requests if request.budget_ms > 0]
@@ -119,10 +135,10 @@ class Translation:
 
     def _told(
         self, request: TranslateRequest, answer: str | StageError, elapsed_ms: int
-    ) -> contracts.Translation | StageError:
+    ) -> values.Translation | StageError:
         if isinstance(answer, StageError):
             return answer
-        return contracts.Translation(
+        return values.Translation(
             text=answer.strip(),
             source_language=request.source_language,
             target_language=request.target_language,

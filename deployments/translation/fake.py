@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from deployments.contracts import TranslateRequest, TranslationEngine
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import TranslateRequest
 from deployments.errors import Stage, StageError
+from deployments.fault_script import Script, Step
 from deployments.options import EngineOptions
-from deployments.script import Script, Step
 
 
 class FakeTranslationOptions(EngineOptions):

@@ -14,15 +14,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from deployments.audio import pcm
-from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
-from deployments.embedded import verify
+from deployments.checksums import verify
+from deployments.contracts.engines import Line, Samples, Spoken, TtsEngine
+from deployments.contracts.values import Voice
 from deployments.errors import InvalidText, Stage, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import Files, download_voice
 from deployments.tts.faster import Faster
-from deployments.tts.pace import Pace, wanted_rate
 from deployments.tts.sentences import pieces
-from deployments.tts.speakable import speakable
+from deployments.tts.speech_rate import SpeechRate, wanted_rate
+from deployments.tts.text_normalization import plain_text
 from deployments.tts.torch_runtime import choose_device
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class CoquiEngine:
             GpuOutOfMemory, ModelFailed: the model raised.
         """
         voice, language = line.voice, self._languages[line.voice.language]
-        parts = self._parts(speakable(line.text), language)
+        parts = self._parts(plain_text(line.text), language)
         sounds = " ".join(found for _, found in parts)
         rate = self._rate(line, sounds)
         waves = [self._model.speak(part, voice.speaker or None, language, rate) for part, _ in parts]
@@ -133,7 +134,7 @@ class CoquiEngine:
         self._languages = self._spoken_languages(model.languages)
         for voice in voices.values():
             _check(voice, self._languages, model.speakers)
-        self._paces = {name: Pace() for name in voices}
+        self._paces = {name: SpeechRate() for name in voices}
 
     def _spoken_languages(self, named: list[str]) -> dict[str, str | None]:
         """Base languages to the model's names for them; None where it has only one and isn't told."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deployments.contracts import Samples
+from deployments.contracts.engines import Samples
 from deployments.errors import InvalidText, Stage
 from deployments.tts.coqui_library import Files, import_torchaudio
 from deployments.tts.torch_runtime import translated

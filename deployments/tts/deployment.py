@@ -9,37 +9,32 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from deployments import measuring
 from deployments.audio import pcm
 from deployments.audio.decoders import Decoders, needs_decoder
+from deployments.audio.loudness import in_room
 from deployments.audio.timing import FitLimits
-from deployments.contracts import (
+from deployments.contracts.engines import TtsEngine
+from deployments.contracts.values import (
     FASTER_NEEDS_MS,
     FASTER_VOICE,
     FILL_MODEL,
-    ITSELF,
-    AudioFormat,
-    EncodedAudio,
     FillRequest,
     Measured,
     Speech,
     SynthesizeRequest,
     TtsCapabilities,
-    TtsEngine,
 )
 from deployments.errors import DeadlineExceeded, QueueFull, Stage, StageError
-from deployments.health import Health
 from deployments.logs import about, configure_logs, get_logger
-from deployments.tts.carrying import opened
+from deployments.replica.health import Health
+from deployments.replica.thread_pool import ThreadPool, aside
 from deployments.tts.fitting import Fitted, room_ms
+from deployments.tts.overhang import opened
 from deployments.tts.speaker import Speaker, encoded
 from deployments.tts.voices import VoiceBook
-from deployments.worker import WorkerThreads, aside
 
-_WIRE = AudioFormat("m4a", 48_000, 2)
-"""What workers ask for as a rule."""
-_OWN_BUDGET_MS = 60_000
-"""For the sentence that it is measured with."""
+_SURELY = 1.5
+"""Times what the faster voice took at its start: what is kept of a fragment's time for it."""
 
 logger = get_logger(__name__)
 
@@ -81,22 +76,25 @@ class Tts:
     ) -> None:
         configure_logs(log_level)
         self._clock = clock
+        self._limits = limits
         self._concurrency = concurrency
+        self._measured: Measured | None = None
+        self._faster_needs_ms = FASTER_NEEDS_MS
         started_s = clock()
         self._decoders = Decoders(Stage.TTS, decode_processes)
         self._first = Speaker(engine, voices, limits, concurrency, self._decoders, slowdown, clock)
         self._faster: Speaker | None = None
         if faster is not None:
             self._faster = Speaker(faster, voices, limits, faster_concurrency, self._decoders, faster_slowdown, clock)
-        self._filling = WorkerThreads(Stage.TTS, 1, clock)
-        self._unpacking = WorkerThreads(Stage.TTS, max(1, decode_processes), clock)
+        self._filling = ThreadPool(Stage.TTS, 1, clock)
+        self._unpacking = ThreadPool(Stage.TTS, max(1, decode_processes), clock)
         if engine.wants_original:
             self._decoders.start()
         self._health = Health()
         logger.info("tts_loaded", model=engine.model, elapsed_ms=self._ms_since(started_s))
-        self._measured: Measured | None = None
         if measured_ms is not None:
-            aside(lambda: self._measure(measured_ms, concurrency))
+            self._measured = aside(lambda: self._first.measure(measured_ms))
+            self._faster_needs_ms = self._measured_faster_ms(measured_ms)
 
     async def capabilities(self) -> TtsCapabilities:
         """What streams may ask for."""
@@ -108,22 +106,12 @@ class Tts:
             at_once=self._concurrency,
             measured=self._measured,
             faster_voices=dict(self._faster.defaults) if self._faster else {},
+            faster_needs_ms=self._faster_needs_ms,
         )
 
-    def _measure(self, sound_ms: int, slots: int) -> None:
-        """Say something as a fragment's, by the first voice, with fitting and encoding."""
-        name = next(iter(self._first.defaults.values()), None) or next(iter(self._first.voices), None)
-        if name is None:
-            return
-        rate_hz, n_bytes = 16_000, sound_ms * 16 * 2
-        original = EncodedAudio(bytes(n_bytes), AudioFormat("pcm_s16le", rate_hz, 1))
-        text = measuring.text(self._first.voices[name].language, sound_ms)
-        request = SynthesizeRequest(ITSELF, text, name, sound_ms, _WIRE, _OWN_BUDGET_MS, original=original)
-
-        def say() -> None:
-            self._first.dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
-
-        self._measured = measuring.measured(Stage.TTS, say, slots, sound_ms=sound_ms)
+    def _measured_faster_ms(self, sound_ms: int) -> int:
+        measured = aside(lambda: self._faster and self._faster.measure(sound_ms))
+        return max(FASTER_NEEDS_MS, round(_SURELY * measured.fragment_ms)) if measured else FASTER_NEEDS_MS
 
     def check_health(self) -> None:
         """Raise RuntimeError when the replica should be replaced."""
@@ -155,7 +143,7 @@ class Tts:
                 duration_ms=speech.duration_ms,
                 speed_ratio=speech.speed_ratio,
                 rate=round(rate, 3),
-                carried_ms=speech.carried.duration_ms if speech.carried else 0,
+                overhang_ms=speech.overhang.duration_ms if speech.overhang else 0,
             )
         return speech
 
@@ -164,7 +152,7 @@ class Tts:
         if self._faster is None or not request.faster_voice:
             return await self._first.speak(request, request.budget_ms)
         started_s = self._clock()
-        first_ms = 0 if request.hasten else request.budget_ms - FASTER_NEEDS_MS
+        first_ms = 0 if request.hasten else request.budget_ms - self._faster_needs_ms
         if first_ms > 0:
             try:
                 async with asyncio.timeout(first_ms / 1000):  # what computes then can't be stopped, and holds its slot
@@ -181,7 +169,7 @@ class Tts:
         """Silence, or the original, as long as the original and in the stream's format.
 
         Raises:
-            StageError: DeadlineExceeded, or the original can't be decoded.
+            StageError: DeadlineExceeded, the original can't be decoded, or it is too short for its format.
         """
         deadline_s = self._clock() + request.budget_ms / 1000
         contained = request.original is not None and needs_decoder(request.original)
@@ -201,14 +189,16 @@ class Tts:
         if request.original is None:
             rate_hz = request.output.sample_rate_hz
             samples = pcm.silence(pcm.ms_to_samples(room, rate_hz), request.output.channels)
+            if request.acoustics is not None and self._limits.room_tone:
+                samples = in_room(samples, rate_hz, request.acoustics)
         else:
             original = self._decoders.decode(request.original, round((deadline_s - self._clock()) * 1000))
             rate_hz = original.sample_rate_hz
             samples = pcm.fit_length(original.samples, pcm.ms_to_samples(room, rate_hz))
-        if request.carried:
-            samples = opened(samples, request.carried, rate_hz)
+        if request.overhang:
+            samples = opened(samples, request.overhang, rate_hz)
         fitted = Fitted(samples, speed_ratio=1.0, verdict="success")
-        speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, FILL_MODEL)
+        speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, FILL_MODEL, self._limits)
         return replace(speech, elapsed_ms=self._ms_since(started_s))
 
     def _ms_since(self, started_s: float) -> int:

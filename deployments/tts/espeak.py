@@ -16,11 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from deployments.audio import pcm
-from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
+from deployments.contracts.engines import Line, Samples, Spoken, TtsEngine
+from deployments.contracts.values import Voice
 from deployments.errors import ModelFailed, Stage, SynthesisFailed
 from deployments.options import EngineOptions
-from deployments.tts.pace import wanted_rate
-from deployments.tts.speakable import speakable
+from deployments.tts.speech_rate import wanted_rate
+from deployments.tts.text_normalization import plain_text
 
 _NATURAL_WPM = 175
 """Words a minute, espeak-ng's own default."""
@@ -91,7 +92,7 @@ class EspeakEngine:
             SynthesisFailed: the program refused, or was silent.
             ModelFailed: it took longer than `timeout_s`.
         """
-        text = speakable(line.text)
+        text = plain_text(line.text)
         slowest, fastest = (round(_NATURAL_WPM * rate) for rate in (self._options.min_rate, self._options.max_rate))
         wpm = _NATURAL_WPM
         target_ms = 0.0

@@ -11,11 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from deployments.audio import pcm
-from deployments.contracts import FRAGMENT_MS, Line, Spoken, TtsEngine, Voice
+from deployments.contracts.engines import Line, Spoken, TtsEngine
+from deployments.contracts.values import FRAGMENT_MS, Voice
 from deployments.errors import Stage, SynthesisFailed
+from deployments.fault_script import Script, Step
 from deployments.options import EngineOptions
-from deployments.script import Script, Step
-from deployments.tts.speakable import speakable
+from deployments.tts.text_normalization import plain_text
 
 _RATE_HZ = 24_000
 _AMPLITUDE = 0.3
@@ -64,7 +65,7 @@ class FakeTts:
     def speak(self, line: Line) -> Spoken:
         """A tone, `duration_factor` times as long as the target."""
         self._script.play(line.ref, Stage.TTS)
-        pitch_hz = _LOWEST_HZ + zlib.crc32(speakable(line.text).encode()) % _RANGE_HZ
+        pitch_hz = _LOWEST_HZ + zlib.crc32(plain_text(line.text).encode()) % _RANGE_HZ
         n_samples = pcm.ms_to_samples(line.target_duration_ms * self._options.duration_factor, _RATE_HZ)
         phase = np.arange(n_samples) * (2 * np.pi * pitch_hz / _RATE_HZ)
         return Spoken((_AMPLITUDE * np.sin(phase)).astype(np.float32), _RATE_HZ)
@@ -107,4 +108,4 @@ class Echo:
         self._script.play(line.ref, Stage.TTS)
         if line.original is None:
             raise SynthesisFailed(Stage.TTS, "there is no original to echo")
-        return Spoken(line.original, line.original_rate_hz)
+        return Spoken(line.original, line.original_rate_hz, original=True)

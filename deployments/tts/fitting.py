@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deployments.audio import codec, pcm, timing
-from deployments.audio.placing import LEAST_GAP_MS, Placed, joined, place, with_edges
+from deployments.audio.alignment import LEAST_GAP_MS, Placed, joined, place, with_edges
 from deployments.audio.stretch import stretch
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, Samples, Span, Spoken
+from deployments.contracts.engines import Samples, Spoken
+from deployments.contracts.values import AudioFormat, Span
 
 LEAST_PAUSE_MS = 250
 """Shorter pauses of the original are part of its speech: between words, and where its recogniser is not sure."""
@@ -61,14 +62,14 @@ def fit(
     clock: Callable[[], float],
     speech: Sequence[Span] = (),
     lead_ms: int = 0,
-    carry_ms: int = 0,
+    overhang_ms: int = 0,
 ) -> Fitted:
     """Stretch speech to its target, pad it where stretching would drawl it, and fade its ends.
 
     With `speech`, when the original speaks, each group of phrases is put where the original says its own, and the last
-    one may run over the end by `carry_ms`; without it, or where that can't be done within the limits, the dub begins at
-    once. Either way it leaves `lead_ms` free at its start, unless it would be too long then. It is judged first: what
-    can't fit is not stretched. `deadline_s` is a point in time on `clock`.
+    one may run over the end by `overhang_ms`; without it, or where that can't be done within the limits, the dub begins
+    at once. Either way it leaves `lead_ms` free at its start, unless it would be too long then. It is judged first:
+    what can't fit is not stretched. `deadline_s` is a point in time on `clock`.
 
     Raises:
         DurationMismatch: even the highest speed leaves it too long.
@@ -78,12 +79,12 @@ def fit(
     task = _Task(spoken, target_ms, room, output, limits, Stretching(deadline_s, clock))
     if lead_ms and free_from_ms(lead_ms) < room:
         free_ms = free_from_ms(lead_ms)
-        fitted = _by_phrases(task, speech, free_ms, carry_ms) or (
+        fitted = _by_phrases(task, speech, free_ms, overhang_ms) or (
             _as_a_whole(task, free_ms) if _holds(task, free_ms) else None
         )
         if fitted is not None:
             return replace(fitted, lead_ms=lead_ms)
-    return _by_phrases(task, speech, 0, carry_ms) or _as_a_whole(task, 0)
+    return _by_phrases(task, speech, 0, overhang_ms) or _as_a_whole(task, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class _Task:
         return timing.judge(self.target_ms, dubbed_ms, self.limits, speed_ratio=speed_ratio)
 
 
-def _by_phrases(task: _Task, speech: Sequence[Span], free_ms: int, carry_ms: int) -> Fitted | None:
+def _by_phrases(task: _Task, speech: Sequence[Span], free_ms: int, overhang_ms: int) -> Fitted | None:
     """Phrases where the original speaks; None: nobody knows when it does, or there is no such way."""
     spoken, room, rate_hz = task.spoken, task.room_ms, task.spoken.sample_rate_hz
     sources = pcm.loud_spans(spoken.samples, rate_hz)
@@ -125,15 +126,16 @@ def _by_phrases(task: _Task, speech: Sequence[Span], free_ms: int, carry_ms: int
         inner_ms,
         task.left,
         free_from_ms=free_ms + head_ms,
-        beyond_ms=carry_ms,
+        beyond_ms=overhang_ms,
     )
     if not phrases:
         return None
     n_fitted, speed_ratio = pcm.ms_to_samples(room, rate_hz), _overall(phrases)
     verdict = task.judged(n_fitted, speed_ratio)
     runs_over = phrases[-1].heard.end_ms > inner_ms + len(phrases)  # not by rounding alone
-    whole = with_edges(phrases, task.spoken_ms, room + carry_ms if runs_over else room, _EDGE_MS, free_ms)
-    dub = _placed(spoken, whole, n_fitted + (pcm.ms_to_samples(carry_ms, rate_hz) if runs_over else 0), task.stretching)
+    whole = with_edges(phrases, task.spoken_ms, room + overhang_ms if runs_over else room, _EDGE_MS, free_ms)
+    n_over = pcm.ms_to_samples(overhang_ms, rate_hz) if runs_over else 0
+    dub = _placed(spoken, whole, n_fitted + n_over, task.stretching)
     if not runs_over:
         return Fitted(dub, speed_ratio, verdict)
     n_heard = pcm.ms_to_samples(whole[-1].heard.end_ms, rate_hz)
@@ -197,10 +199,10 @@ def room_ms(target_ms: int, output: AudioFormat) -> int:
 def _left_after(rate: float, limits: FitLimits) -> FitLimits:
     """What the limits leave to a stretch once the voice itself spoke faster or slower: they bound the two together."""
     max_speed = max(1.0, limits.max_speed / rate)
-    return replace(
-        limits,
-        min_speed=min(1.0, limits.min_speed / rate),
-        max_speed=max_speed,
-        natural_speed=min(1.0, limits.natural_speed / rate),
-        comfortable_speed=min(max_speed, max(1.0, limits.comfortable_speed / rate)),
-    )
+    left = {
+        "min_speed": min(1.0, limits.min_speed / rate),
+        "max_speed": max_speed,
+        "natural_speed": min(1.0, limits.natural_speed / rate),
+        "comfortable_speed": min(max_speed, max(1.0, limits.comfortable_speed / rate)),
+    }
+    return limits.model_copy(update=left)

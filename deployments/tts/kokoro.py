@@ -15,14 +15,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from deployments.audio import pcm, timing
-from deployments.contracts import Line, Samples, Spoken, TtsEngine, Voice
-from deployments.embedded import verify
+from deployments.checksums import verify
+from deployments.contracts.engines import Line, Samples, Spoken, TtsEngine
+from deployments.contracts.values import Voice
 from deployments.errors import DurationMismatch, InvalidText, Stage, SynthesisFailed
 from deployments.logs import get_logger
 from deployments.options import EngineOptions
 from deployments.tts.faster import Faster
-from deployments.tts.pace import Pace, wanted_rate
-from deployments.tts.speakable import speakable
+from deployments.tts.speech_rate import SpeechRate, wanted_rate
+from deployments.tts.text_normalization import plain_text
 
 if TYPE_CHECKING:
     from kokoro_onnx import Kokoro
@@ -90,7 +91,7 @@ class KokoroEngine:
         self._options = options
         self._kokoro: Kokoro | None = None
         self._styles: dict[str, Samples] = {}
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, SpeechRate] = {}
 
     def load(self, voices: Mapping[str, Voice]) -> None:
         """Load weights and voice styles.
@@ -113,7 +114,7 @@ class KokoroEngine:
             if voice.speaker not in speakers:
                 raise ValueError(f"voice {voice.name!r}: Kokoro has no speaker {voice.speaker!r}, only {speakers}")
             self._styles[voice.name] = np.asarray(kokoro.get_voice_style(voice.speaker), dtype=np.float32)
-            self._paces[voice.name] = Pace()
+            self._paces[voice.name] = SpeechRate()
         self._kokoro = kokoro
 
     def speak(self, line: Line) -> Spoken:
@@ -124,7 +125,7 @@ class KokoroEngine:
             DurationMismatch: the text is far too long for its target; nothing was synthesized.
             SynthesisFailed: the model returned silence.
         """
-        phonemes = self._phonemes(speakable(line.text), line.voice)
+        phonemes = self._phonemes(plain_text(line.text), line.voice)
         if not any(character.isalpha() for character in phonemes):
             raise InvalidText(
                 Stage.TTS, f"no sound of the {len(line.text)} characters is known in the voice's language"

@@ -8,15 +8,34 @@ import numpy as np
 
 from deployments.audio import codec, timing
 from deployments.audio.decoders import Decoders
+from deployments.audio.loudness import gain, in_room, limited
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, Line, Speech, Spoken, SynthesizeRequest, TtsEngine
+from deployments.contracts.engines import Line, Spoken, TtsEngine
+from deployments.contracts.values import (
+    ITSELF,
+    Acoustics,
+    AudioFormat,
+    EncodedAudio,
+    Measured,
+    Speech,
+    SynthesizeRequest,
+)
 from deployments.errors import DeadlineExceeded, Stage, SynthesisFailed
-from deployments.slowdown import slowed
-from deployments.tts.carrying import opened, packed
+from deployments.replica import measuring
+from deployments.replica.slowdown import slowed
+from deployments.replica.thread_pool import ThreadPool, aside
+from deployments.text.spoken import in_words
 from deployments.tts.fitting import Fitted, fit, free_from_ms, speech_ms
+from deployments.tts.licences import may_be_sold
+from deployments.tts.overhang import opened, packed
 from deployments.tts.voices import VoiceBook
-from deployments.worker import WorkerThreads, aside
 
+_WIRE = AudioFormat("m4a", 48_000, 2)
+"""What workers ask for as a rule."""
+_OWN_BUDGET_MS = 60_000
+"""For the sentence that it is measured with."""
+_SHORT_MS = 100
+"""What is shorter is measured: containers round there by more than the rule of duration takes."""
 VARIANCE_HIGH = "duration_variance_high"
 """The warning that goes with a partial result."""
 
@@ -46,12 +65,34 @@ class Speaker:
     ) -> None:
         self.engine = engine
         self.voices, self.defaults = voices.for_engine(engine.voice_models)
-        self.threads = WorkerThreads(Stage.TTS, concurrency, clock)
+        self._concurrency = concurrency
+        self.threads = ThreadPool(Stage.TTS, concurrency, clock)
         self._limits = limits
         self._decoders = decoders
         self._slowdown = slowdown
         self._clock = clock
         aside(lambda: engine.load(self.voices))
+
+    def measure(self, sound_ms: int) -> Measured | None:
+        """Say something that lasts so long, by the first voice, and learn from it how long calls take.
+
+        Returns:
+            None: there is no voice, or it failed.
+        """
+        name = next(iter(self.defaults.values()), None) or next(iter(self.voices), None)
+        if name is None:
+            return None
+        original = EncodedAudio(bytes(sound_ms * 16 * 2), AudioFormat("pcm_s16le", 16_000, 1))
+        text = measuring.text(self.voices[name].language, sound_ms)
+        request = SynthesizeRequest(ITSELF, text, name, sound_ms, _WIRE, _OWN_BUDGET_MS, original=original)
+
+        def say() -> None:
+            self.dub(request, self._clock() + _OWN_BUDGET_MS / 1000)
+
+        measured = measuring.measured(Stage.TTS, say, self._concurrency, sound_ms=sound_ms)
+        if measured is not None:
+            self.threads.assume(measured.fragment_ms / 1000)
+        return measured
 
     async def speak(self, request: SynthesizeRequest, budget_ms: int) -> tuple[Speech, float]:
         """The dub, and the rate that the voice was asked for.
@@ -79,16 +120,29 @@ class Speaker:
             deadline_s=deadline_s,
             clock=self._clock,
             speech=() if self.engine.wants_original else request.speech,  # its phrases stand where they belong
-            lead_ms=request.carried.duration_ms if request.carried else 0,
-            carry_ms=self._carry_ms(request),
+            lead_ms=request.overhang.duration_ms if request.overhang else 0,
+            overhang_ms=self._overhang_ms(request),
         )
-        if fitted.lead_ms and request.carried:
-            fitted = replace(fitted, samples=opened(fitted.samples, request.carried, rate_hz))
-        speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, self.engine.model)
+        acoustics = request.acoustics if not spoken.original else None
+        if acoustics is not None:
+            fitted = self._as_loud(fitted, rate_hz, acoustics)
+        if fitted.lead_ms and request.overhang:
+            fitted = replace(fitted, samples=opened(fitted.samples, request.overhang, rate_hz))
+        if acoustics is not None and self._limits.room_tone:
+            fitted = replace(fitted, samples=in_room(fitted.samples, rate_hz, acoustics))
+        speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, self.engine.model, self._limits)
         return replace(speech, elapsed_ms=round((self._clock() - started_s) * 1000)), spoken.rate
 
-    def _carry_ms(self, request: SynthesizeRequest) -> int:
-        return self._limits.carry_ms if request.may_carry and codec.joins(request.output) else 0
+    def _as_loud(self, fitted: Fitted, rate_hz: int, original: Acoustics) -> Fitted:
+        """The dub, and what runs over its end, as loud as the original."""
+        if original.loudness_lufs is None or not self._limits.match_loudness:
+            return fitted
+        factor = gain(fitted.samples, rate_hz, original.loudness_lufs)
+        over = limited(fitted.over * factor, rate_hz) if fitted.over is not None else None
+        return replace(fitted, samples=limited(fitted.samples * factor, rate_hz), over=over)
+
+    def _overhang_ms(self, request: SynthesizeRequest) -> int:
+        return self._limits.overhang_ms if request.may_run_over and codec.joins(request.output) else 0
 
     def _line(self, request: SynthesizeRequest, deadline_s: float) -> Line:
         voice = self.voices.get(request.voice)
@@ -96,14 +150,14 @@ class Speaker:
             raise SynthesisFailed(Stage.TTS, f"{self.engine.model} has no voice {request.voice!r}")
         if request.target_duration_ms <= 0:
             raise SynthesisFailed(Stage.TTS, "the original has no duration")
-        free_ms = free_from_ms(request.carried.duration_ms if request.carried else 0)
+        free_ms = free_from_ms(request.overhang.duration_ms if request.overhang else 0)
         line = Line(
             request.ref,
-            request.text,
+            in_words(request.text, voice.language),
             voice,
             request.target_duration_ms,
             speech_ms=speech_ms(request.speech, free_ms),
-            room_ms=max(1, request.target_duration_ms - free_ms + self._carry_ms(request)),
+            room_ms=max(1, request.target_duration_ms - free_ms + self._overhang_ms(request)),
         )
         if not self.engine.wants_original or request.original is None:
             return line
@@ -111,11 +165,17 @@ class Speaker:
         return replace(line, original=original.samples, original_rate_hz=original.sample_rate_hz)
 
 
-def encoded(fitted: Fitted, rate_hz: int, output: AudioFormat, target_ms: int, model: str) -> Speech:
-    """What was fitted, in the stream's format; `elapsed_ms` is the caller's."""
+def encoded(fitted: Fitted, rate_hz: int, output: AudioFormat, target_ms: int, model: str, limits: FitLimits) -> Speech:
+    """What was fitted, in the stream's format; `elapsed_ms` is the caller's.
+
+    Raises:
+        DurationMismatch: it is too short for the format, which has whole frames.
+    """
     audio = codec.encode(fitted.samples, rate_hz, output)
     duration_ms = codec.decoded_duration_ms(fitted.samples.shape[0], rate_hz, output)
-    partial = fitted.verdict == "partial"
+    if target_ms < _SHORT_MS:
+        duration_ms = codec.decode(audio).duration_ms
+    partial = timing.judge(target_ms, duration_ms, limits, speed_ratio=fitted.speed_ratio) == "partial"
     return Speech(
         audio=audio,
         duration_ms=duration_ms,
@@ -125,7 +185,8 @@ def encoded(fitted: Fitted, rate_hz: int, output: AudioFormat, target_ms: int, m
         elapsed_ms=0,
         partial=partial,
         warnings=(VARIANCE_HIGH,) if partial else (),
-        carried=packed(fitted.over, rate_hz) if fitted.over is not None else None,
+        overhang=packed(fitted.over, rate_hz) if fitted.over is not None else None,
+        may_be_sold=may_be_sold(model),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from deployments.contracts import Voice
+from deployments.contracts.values import Voice
 
 ANY_LANGUAGE = "*"
 """The language of voices that speak every one."""

@@ -14,16 +14,17 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from deployments.audio import codec, pcm
-from deployments.contracts import AudioFormat, EncodedAudio, Line, Samples, Spoken, TtsEngine, Voice
-from deployments.embedded import verify
+from deployments.batching.threads import ThreadGatherer
+from deployments.checksums import verify
+from deployments.contracts.engines import Line, Samples, Spoken, TtsEngine
+from deployments.contracts.values import AudioFormat, EncodedAudio, Voice
 from deployments.errors import InvalidText, Stage, StageError, SynthesisFailed
 from deployments.options import EngineOptions
 from deployments.tts.coqui_library import download
 from deployments.tts.faster import Faster
-from deployments.tts.gathering import Gathering
-from deployments.tts.pace import estimate_s, wanted_rate
 from deployments.tts.sentences import halves, pieces
-from deployments.tts.speakable import speakable
+from deployments.tts.speech_rate import estimate_s, wanted_rate
+from deployments.tts.text_normalization import plain_text
 from deployments.tts.torch_runtime import choose_device
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ class XttsEngine:
             SynthesisFailed: the model returned silence.
             GpuOutOfMemory, ModelFailed: the model raised.
         """
-        sentences = self._sentences(speakable(line.text), line.voice)
-        spoken = self._gathering.run(sentences)
+        sentences = self._sentences(plain_text(line.text), line.voice)
+        spoken = self._gatherer.run(sentences)
         natural_s = sum(self._model.seconds(speech) for speech in spoken)
         rate = min(max(wanted_rate(natural_s * 1000, line), self._options.min_rate), self._options.max_rate)
         voice = self._latents[line.voice.name]
@@ -140,7 +141,7 @@ class XttsEngine:
     def _use(self, model: "XttsModel", latents: "Mapping[str, Latents]") -> None:
         self._model = model
         self._latents = dict(latents)
-        self._gathering: Gathering[Sentence, Tensor] = Gathering(model.generate, self._options.max_batch)
+        self._gatherer: ThreadGatherer[Sentence, Tensor] = ThreadGatherer(model.generate, self._options.max_batch)
 
     def _sentences(self, text: str, voice: Voice) -> "list[Sentence]":
         max_chars = min(self._options.max_text_chars, self._model.max_chars(voice.language))

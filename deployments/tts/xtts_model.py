@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deployments.contracts import Samples
+from deployments.contracts.engines import Samples
 from deployments.errors import InvalidText, Stage
 from deployments.tts.coqui_library import import_torchaudio
 from deployments.tts.torch_runtime import translated

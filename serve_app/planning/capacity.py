@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.contracts import FRAGMENT_MS, Measured
+from deployments.contracts.values import FRAGMENT_MS, Measured
 from serve_app.planning.figures import INGRESS_MS, Figure, How
-from serve_app.planning.plan import Load, Work, carried
+from serve_app.planning.plan import Demand, Work, carried
 from serve_app.protocol import Machine, MeasuredTimes
 
 UTILISATION = 0.8
@@ -48,7 +48,7 @@ def machine(measured: Mapping[str, Measured | None], fleets: Mapping[str, Fleet]
             fleet = fleets.get(name, Fleet())
             replicas.append((_work(name, found, fleet), max(1, fleet.running)))
         cores = max(1, nodes) * min(found.cores for found in known.values())
-        streams = round(carried(replicas, cores, Load(0, FRAGMENT_MS / 1000, UTILISATION)), 2)
+        streams = round(carried(replicas, cores, Demand(0, FRAGMENT_MS / 1000, UTILISATION)), 2)
     times = {
         f"{name.lower()}_{what}": value
         for name, found in known.items()

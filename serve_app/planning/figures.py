@@ -100,7 +100,9 @@ CPU_MS: Mapping[tuple[str, str], Figure] = {
     ("kokoro", ""): Figure(4676.7, How.MEASURED, f"Kokoro, int8: {_STAGES}"),
     ("espeak", ""): Figure(245.0, How.MEASURED, f"espeak-ng, stretching and encoding: {_ESPEAK}"),
     ("xtts", ""): Figure(
-        2.7 * 2 * 6000, How.ESTIMATED, "XTTS v2 of full size at 2.7 times real time on two cores (ARCHITECTURE.md)"
+        2.7 * 2 * 6000,
+        How.ESTIMATED,
+        "XTTS v2 of full size at 2.7 times real time on two cores (docs/design/models.md)",
     ),
 }
 """Engine and model to CPU milliseconds of a fragment of 6 s, all threads together."""

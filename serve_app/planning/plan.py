@@ -26,7 +26,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Demand:
     """What is planned for."""
 
     streams: int
@@ -89,7 +89,7 @@ class Planned:
 class Plan:
     """What to have, and what is wrong with it."""
 
-    load: Load
+    load: Demand
     card: Card | None
     """None: no deployment computes on a GPU."""
     deployments: tuple[Planned, ...]
@@ -106,13 +106,13 @@ class Plan:
     problems: tuple[str, ...]
 
 
-def streams_a_replica(work: Work, load: Load) -> float:
+def streams_a_replica(work: Work, load: Demand) -> float:
     """How many streams one replica carries; a fraction where it takes several replicas to carry one."""
     by_time = load.utilisation * load.fragment_s * 1000 * work.side_by_side / work.alone_ms
     return min(by_time, work.most_streams)
 
 
-def carried(deployments: Sequence[tuple[Work, int]], cores: float, load: Load) -> float:
+def carried(deployments: Sequence[tuple[Work, int]], cores: float, load: Demand) -> float:
     """Live streams that deployments carry: as many as the narrowest, and as the cores compute for all together.
 
     Args:
@@ -170,7 +170,7 @@ def _packed(bins: Counter[tuple[int, ...]], size: int, count: int) -> Counter[tu
     return +packed
 
 
-def plan(load: Load, works: Sequence[Work], card: Card | None, timeout_ms: int) -> Plan:
+def plan(load: Demand, works: Sequence[Work], card: Card | None, timeout_ms: int) -> Plan:
     """What the load needs.
 
     Args:

@@ -11,7 +11,7 @@ from deployments.translation.deepl import DeepLOptions
 from deployments.tts import TtsOptions
 from deployments.tts.kokoro import KokoroOptions
 from deployments.tts.xtts import XttsOptions
-from serve_app.config import AppConfig
+from serve_app.configuration.schema import AppConfig
 from serve_app.planning.figures import (
     CARDS,
     CPU,

@@ -1,4 +1,7 @@
-"""The table of error codes and the exception that becomes an `error` event. PURE."""
+"""The table of error codes and the exception that becomes an `error` event. PURE.
+
+Protocol: Error codes.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -24,6 +24,15 @@ class ServerEvent(WireModel):
             audio["data_base64"] = pybase64.b64encode_as_string(audio.pop("data"))
         return payload
 
+    @property
+    def audio_bytes(self) -> int:
+        """That it holds."""
+        return 0
+
+    def log_fields(self) -> dict[str, Any] | None:
+        """What a line of the log says of it, without a word of what was said; None: it gets no line."""
+        return None
+
 
 class MeasuredTimes(WireModel):
     """What each stage took at its start for a fragment of 6 s, in ms; null: it did not measure itself."""
@@ -132,6 +141,10 @@ class FragmentMetrics(WireModel):
     asr_model: str | None = None
     translation_model: str | None = None
     tts_model: str | None = None
+    synthetic_voice: bool | None = None
+    """Whether a model spoke; false where the dub is the original, or silence."""
+    may_be_sold: bool | None = None
+    """Whether the licence of the model that spoke allows it; left out where it is not known."""
 
 
 class WordTiming(WireModel):
@@ -205,6 +218,24 @@ class FragmentProcessed(ServerEvent):
     error: FragmentError | None = None
     metadata: FragmentMetrics
     assets: Assets
+
+    @property
+    def audio_bytes(self) -> int:
+        """That the dub takes."""
+        return len(self.dubbed_audio.data) if self.dubbed_audio is not None else 0
+
+    def log_fields(self) -> dict[str, Any]:
+        """Who, how it went, how long each stage computed."""
+        return {
+            "stream_id": self.stream_id,
+            "fragment_id": self.fragment_id,
+            "sequence_number": self.sequence_number,
+            "status": self.status,
+            "code": self.error.code if self.error else None,
+            "failed_stage": self.error.stage if self.error else None,
+            "processing_ms": self.processing_time_ms,
+            **self.stage_timings.model_dump(),
+        }
 
 
 class ErrorBreakdown(WireModel):

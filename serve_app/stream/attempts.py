@@ -1,11 +1,15 @@
-"""The fragments in flight: their tickets, their slots in the order and their deadlines. PURE."""
+"""The fragments in flight: their tickets, their slots in the order and their deadlines. PURE.
+
+Protocol: Timeout; Order.
+"""
 
 from dataclasses import dataclass, field
 
+from deployments.contracts.values import Outcome
 from deployments.errors import Stage
-from serve_app.stream.admission import Passage
+from serve_app.scheduling.admission import Passage
 from serve_app.stream.ordering import ReorderBuffer
-from serve_app.stream.values import Fragment, Outcome
+from serve_app.stream.values import Fragment
 
 
 @dataclass(slots=True)

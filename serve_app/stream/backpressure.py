@@ -1,4 +1,7 @@
-"""The one in-flight count of a stream, its marks and its level. PURE."""
+"""The one in-flight count of a stream, its marks and its level. PURE.
+
+Protocol: In flight and backpressure.
+"""
 
 import math
 from enum import StrEnum

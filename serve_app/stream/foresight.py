@@ -1,16 +1,18 @@
 """What of one stream will be in time: what is refused, shed or spoken by the faster voice, and what its worker is told.
 
 PURE. `admission` foretells for all streams; this is one stream's use of it.
+
+Protocol: In time or not at all.
 """
 
 import math
 
-from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE
+from deployments.contracts.values import FASTER_VOICE, Outcome
 from deployments.errors import QueueFull, Stage
-from serve_app.stream import notices
-from serve_app.stream.admission import Admission, Passage, StreamAdmission
+from serve_app.scheduling.admission import Admission, Passage, StreamAdmission
+from serve_app.stream import event_builders
 from serve_app.stream.backpressure import SLOW_DOWN, Level
-from serve_app.stream.values import Fragment, Outcome, Rung, StreamSettings, reserve_s
+from serve_app.stream.values import Fragment, Rung, StreamSettings, reserve_s
 from serve_app.stream.voice_tier import VoiceTier
 
 
@@ -40,7 +42,7 @@ class Foresight:
 
     @property
     def _faster_needs_s(self) -> float:
-        return FASTER_NEEDS_MS / 1000 if self._stream.faster_voice else 0.0
+        return self._settings.faster_needs_ms / 1000 if self._stream.faster_voice else 0.0
 
     def refusal_ms(self, fragment: Fragment, now: float) -> int | None:
         """After how long a fragment that would be late now would be in time; None when it may come in."""
@@ -93,7 +95,7 @@ class Foresight:
             return 0
         waits_s, affordable_s = self.waits(now)
         over_ms = round((waits_s - SLOW_DOWN * max(0.0, affordable_s)) * 1000)
-        return max(0, over_ms, notices.delay_ms(self._settings, by_count))
+        return max(0, over_ms, event_builders.delay_ms(self._settings, by_count))
 
     def _seconds(self, fragment: Fragment) -> float:
         return (fragment.declared_duration_ms or self._settings.chunk_duration_ms) / 1000

@@ -1,4 +1,7 @@
-"""A stream's states and every way between them. PURE."""
+"""A stream's states and every way between them. PURE.
+
+Protocol: A stream's life.
+"""
 
 from enum import StrEnum
 

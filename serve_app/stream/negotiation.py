@@ -1,9 +1,12 @@
-"""From a `stream:init` and what the models can do to the stream's settings, or to the reason why not. PURE."""
+"""From a `stream:init` and what the models can do to the stream's settings, or to the reason why not. PURE.
+
+Protocol: `stream:init`.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deployments.contracts import AsrCapabilities, AudioFormat, TranslationCapabilities, TtsCapabilities
+from deployments.contracts.values import AsrCapabilities, AudioFormat, TranslationCapabilities, TtsCapabilities
 from serve_app.protocol import Capabilities, ErrorCode, StreamInit, WireError, base_language
 from serve_app.stream.values import StreamLimits, StreamSettings
 
@@ -12,7 +15,7 @@ DEFAULT_VOICE = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class ModelCapabilities:
     """What the three deployments can do together."""
 
     asr: AsrCapabilities
@@ -28,7 +31,7 @@ class Abilities:
 
 
 def negotiate(
-    init: StreamInit, abilities: Abilities, limits: StreamLimits, *, session_id: str, wall_offset_s: float
+    init: StreamInit, abilities: ModelCapabilities, limits: StreamLimits, *, session_id: str, wall_offset_s: float
 ) -> StreamSettings:
     """Agree on a stream.
 
@@ -38,6 +41,7 @@ def negotiate(
     config = init.config
     source, target = base_language(config.source_language), base_language(config.target_language)
     _check_pair(source, target, abilities)
+    timeout_ms = init.timeout_ms or limits.timeout_ms
     return StreamSettings(
         stream_id=init.stream_id,
         session_id=session_id,
@@ -49,14 +53,15 @@ def negotiate(
         output=AudioFormat(config.format, config.sample_rate_hz, config.channels),
         chunk_duration_ms=config.chunk_duration_ms,
         max_inflight=init.max_inflight or limits.max_inflight,
-        timeout_ms=init.timeout_ms or limits.timeout_ms,
+        timeout_ms=timeout_ms,
         first_sequence_number=init.first_sequence_number,
         wall_offset_s=wall_offset_s,
         faster_voice=_default_voice(target, abilities.tts.faster_voices) or "",
+        faster_needs_ms=min(abilities.tts.faster_needs_ms, timeout_ms // 2),
     )
 
 
-def _check_pair(source: str, target: str, abilities: Abilities) -> None:
+def _check_pair(source: str, target: str, abilities: ModelCapabilities) -> None:
     heard, pairs = abilities.asr.languages, abilities.translation.pairs
     spoken = {language for language in abilities.tts.voices.values() if language != ANY}
     speaks_any = ANY in abilities.tts.voices.values()

@@ -3,6 +3,8 @@
 A number is reserved when its fragment is accepted and filled when its result is there. Rejected numbers are skipped,
 numbers that never came are given up; neither holds anything back. Passing over them is put off until something behind
 them is ready to leave, so that a resend still finds its place.
+
+Protocol: Order.
 """
 
 from typing import Generic, TypeVar

@@ -3,25 +3,29 @@
 In flight, order, retry, deadline, end and drain are decided here and nowhere else. The session never waits: the shell
 calls `tick` when `next_tick` says so. Results come back under the ticket of their `Submit`; a ticket that is no longer
 in flight (expired, cancelled) is ignored, so a late result can't be taken for that of a resend.
+
+Protocol: In flight and backpressure; Order; Retry; Timeout; Losing the connection.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from deployments.contracts.values import Outcome, Overhang
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage
 from serve_app.protocol import ERROR_TABLE, Capabilities, ErrorCode, StreamReady, error_event
-from serve_app.stream import notices
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
+from serve_app.stream import event_builders
 from serve_app.stream.attempts import Attempt, Attempts
 from serve_app.stream.backpressure import InFlight, Level
-from serve_app.stream.carry import Carry
 from serve_app.stream.foresight import Foresight
-from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.lifecycle import REFUSALS, Signal, State, advance
-from serve_app.stream.results import original_duration_ms, present
-from serve_app.stream.said import Said
+from serve_app.stream.overhang import Overhangs
+from serve_app.stream.result_builder import original_duration_ms, present
+from serve_app.stream.result_cache import Done, ResultCache, Undone
 from serve_app.stream.statistics import Statistics
-from serve_app.stream.timeline import Timeline
+from serve_app.stream.timeline import StreamTimeline
+from serve_app.stream.translation_context import TranslationContext
 from serve_app.stream.values import (
     NORMAL_CLOSURE,
     SERVICE_RESTART,
@@ -30,7 +34,6 @@ from serve_app.stream.values import (
     Effect,
     Emit,
     Fragment,
-    Outcome,
     StreamLimits,
     StreamSettings,
     Submit,
@@ -54,11 +57,11 @@ class Session:
         self._in_flight = InFlight(settings.max_inflight, limits.critical_inflight)
         self._attempts = Attempts(settings.first_sequence_number)
         self._order = self._attempts.order
-        self._history = History()
+        self._history = ResultCache()
         self._statistics = Statistics()
-        self._timeline = Timeline(settings.chunk_duration_ms)
-        self._said = Said()
-        self._carry = Carry()
+        self._timeline = StreamTimeline(settings.chunk_duration_ms)
+        self._said = TranslationContext()
+        self._overhangs = Overhangs()
         self.limit(limits)
 
     # --- what can be asked --------------------------------------------------------------------------------------
@@ -182,13 +185,13 @@ class Session:
         """The server is going: take nothing new, finish what is in flight, send the worker elsewhere."""
         if self.state not in (State.ACTIVE, State.PAUSED):
             return []
-        told = notices.draining(self.settings, REFUSALS[State.DRAINING][1])
+        told = event_builders.draining(self.settings, REFUSALS[State.DRAINING][1])
         return [Emit(told), *self._signal(Signal.DRAIN), *self._finish(now)]
 
     def replace(self, now: float) -> list[Effect]:
         """Another connection has opened a stream of this name."""
         dropped = self.disconnect(now)
-        return [*dropped, Emit(notices.replaced(self.settings)), Close(0, NORMAL_CLOSURE, "session replaced")]
+        return [*dropped, Emit(event_builders.replaced(self.settings)), Close(0, NORMAL_CLOSURE, "session replaced")]
 
     def running(self, ticket: int, stage: Stage, so_far: Outcome, now: float) -> bool:
         """The pipeline has come to a stage; `so_far` is what it has done, and stands in the result if time runs out.
@@ -203,7 +206,29 @@ class Session:
         if attempt is None:
             return False
         attempt.stage, attempt.so_far = stage, so_far
+        if so_far.transcript is not None:
+            self._said.note(attempt.fragment.sequence_number, so_far.transcript.recognition.text)
         return self._foresight.begin(attempt.passage, stage, so_far, attempt.deadline - now, now)
+
+    def said_before(self, ticket: int) -> str:
+        """What the stream said before an attempt's fragment, in the source language."""
+        attempt = self._attempts.get(ticket)
+        return self._said.before(attempt.fragment.sequence_number) if attempt else ""
+
+    def overhang_due(self, ticket: int, wake: Callable[[], None]) -> bool:
+        """Whether the fragment before an attempt's may still leave an overhang; `wake` is called once it has."""
+        attempt = self._attempts.get(ticket)
+        return attempt is not None and self._overhangs.due(attempt.fragment.sequence_number, wake)
+
+    def overhang(self, ticket: int) -> Overhang | None:
+        """What the dub of an attempt's fragment opens with."""
+        attempt = self._attempts.get(ticket)
+        return self._overhangs.before(attempt.fragment.sequence_number) if attempt else None
+
+    def may_run_over(self, ticket: int) -> bool:
+        """Whether the dub of an attempt's fragment, which is about to be spoken, may leave an overhang."""
+        attempt = self._attempts.get(ticket)
+        return attempt is not None and self._overhangs.begin(attempt.fragment.sequence_number)
 
     def complete(self, ticket: int, outcome: Outcome, now: float) -> list[Effect]:
         """The pipeline is done with a fragment, well or not. Time that has passed is told before, by `tick`."""
@@ -233,12 +258,12 @@ class Session:
 
     def _acknowledge_again(self, fragment: Fragment, now: float) -> list[Effect]:
         self._order.skip(fragment.sequence_number)
-        queued = notices.queued(self.settings, fragment, self.in_flight - 1, now)
+        queued = event_builders.queued(self.settings, fragment, self.in_flight - 1, now)
         return [Emit(queued), *self._release(now)]
 
     def _send_again(self, past: Done, fragment: Fragment, now: float) -> list[Effect]:
         self._order.skip(fragment.sequence_number)
-        queued = notices.queued(self.settings, fragment, self.in_flight, now)
+        queued = event_builders.queued(self.settings, fragment, self.in_flight, now)
         result = past.result.model_copy(update={"sequence_number": fragment.sequence_number})
         return [Emit(queued), Emit(result, again=True), *self._release(now)]
 
@@ -250,7 +275,7 @@ class Session:
         if delay_ms is not None:
             message = f"the models can't do it within {self.settings.timeout_ms} ms now; send it again a little later"
             return self._refuse(ErrorCode.QUEUE_FULL, message, fragment, now, {"recommended_delay_ms": delay_ms})
-        queued = notices.queued(self.settings, fragment, self.in_flight, now)
+        queued = event_builders.queued(self.settings, fragment, self.in_flight, now)
         failed_before = past is not None and past.digest is not None
         attempt = self._attempts.take(
             fragment,
@@ -260,12 +285,12 @@ class Session:
             ordered=fragment.sequence_number >= self._order.next and not failed_before,
             start_ms=past.start_ms if past else None,
         )
-        self._carry.accept(fragment.sequence_number)
+        self._overhangs.accept(fragment.sequence_number)
         told = self._told(self._in_flight.enter(*self._foresight.waits(now)), now)
         return [
             Emit(queued),
             *told,
-            Submit(attempt.ticket, fragment, attempt.deadline, self._said, self._carry),
+            Submit(attempt.ticket, fragment, attempt.deadline),
             *self._release(now),
         ]
 
@@ -286,8 +311,8 @@ class Session:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> list[Effect]:
         attempt.settled = True
         self._foresight.leave(attempt.passage, outcome, now)
-        carried = outcome.speech.carried if outcome.speech else None
-        self._carry.settle(attempt.fragment.sequence_number, carried, heard=outcome.failure is None)
+        overhang = outcome.speech.overhang if outcome.speech else None
+        self._overhangs.settle(attempt.fragment.sequence_number, overhang, heard=outcome.failure is None)
         if attempt.ordered:
             self._order.fill(attempt.fragment.sequence_number, outcome)
             return []
@@ -330,14 +355,14 @@ class Session:
 
     def _finish(self, now: float) -> list[Effect]:
         """No new number comes any more."""
-        self._carry.end()
+        self._overhangs.end()
         highest = max((number for number, _, _ in self._order.slots()), default=None)
         given_up = [] if highest is None else self._give_up_below(highest)
         return given_up + self._release(now)
 
     def _give_up_below(self, number: int) -> list[Effect]:
         missing = self._order.give_up_below(number)
-        return [Emit(notices.never_came(self.settings, first, last)) for first, last in missing]
+        return [Emit(event_builders.never_came(self.settings, first, last)) for first, last in missing]
 
     def _after_last(self) -> list[Effect]:
         if self._attempts or self.state not in (State.ENDING, State.DRAINING):
@@ -359,7 +384,7 @@ class Session:
         effects += self._finish(now)
         if asked_to_end:
             effects.append(Emit(self._statistics.complete(self.settings.stream_id)))
-        fatal = notices.out_of_memory(self.settings, failure.message)
+        fatal = event_builders.out_of_memory(self.settings, failure.message)
         return [*effects, Emit(fatal), Close(0, NORMAL_CLOSURE, "out of GPU memory")]
 
     def _drop_all(self, now: float) -> list[Effect]:
@@ -393,4 +418,4 @@ class Session:
         if level is None:
             return []
         delay_ms = self._foresight.delay_ms(level, self._in_flight.by_count, now)
-        return [Emit(notices.pressure(self.settings, level, self.in_flight, self.queue_depth, delay_ms))]
+        return [Emit(event_builders.pressure(self.settings, level, self.in_flight, self.queue_depth, delay_ms))]

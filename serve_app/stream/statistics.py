@@ -1,4 +1,7 @@
-"""A stream's results in numbers, in bounded memory. PURE."""
+"""A stream's results in numbers, in bounded memory. PURE.
+
+Protocol: `stream:complete`.
+"""
 
 import math
 from collections import Counter

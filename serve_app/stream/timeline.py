@@ -1,10 +1,13 @@
-"""Where each fragment lies on its stream's timeline. PURE."""
+"""Where each fragment lies on its stream's timeline. PURE.
+
+Protocol: `fragment:data`.
+"""
 
 MAX_GAP = 1000
 """Missing numbers that count as a hole; more of them are a new start."""
 
 
-class Timeline:
+class StreamTimeline:
     """The sum of the durations so far, corrected wherever a fragment names its own time.
 
     Args:

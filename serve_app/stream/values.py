@@ -1,14 +1,17 @@
 """What goes into a session and what comes out of it. PURE."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
 
-from deployments.contracts import FASTER_VOICE, AudioFormat, EncodedAudio, Speech, Transcript, Translation
-from deployments.errors import Stage, StageError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from deployments.contracts.values import (
+    FASTER_NEEDS_MS,
+    FASTER_VOICE,
+    AudioFormat,
+    EncodedAudio,
+)
 from serve_app.protocol import ServerEvent
-from serve_app.stream.carry import Carry
-from serve_app.stream.said import Said
 
 FallbackMode: TypeAlias = Literal["silence", "original"]
 ORIGINAL_AUDIO, SILENCE = "original_audio", "silence"
@@ -44,31 +47,43 @@ class StreamSettings:
     """Unix time minus the clock that `now` is read from."""
     faster_voice: str = ""
     """A key of voices.json: speaks where `voice` would be late; empty: none can."""
+    faster_needs_ms: int = FASTER_NEEDS_MS
+    """What is kept of a fragment's time for that one."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
+class StreamLimits(BaseModel):
     """Thresholds and defaults that an operator may change while streams run."""
 
-    max_inflight: int = 3
-    """For a stream that names none."""
-    timeout_ms: int = 8000
-    """From acceptance to result, for a stream that names none."""
-    fallback_mode: FallbackMode = "silence"
-    """What a fragment without speech comes back as."""
-    critical_inflight: int = 10
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_inflight: int = Field(default=3, ge=1, le=10)
+    """Of a stream that names none (FR-054)."""
+    critical_inflight: int = Field(default=10, ge=1, le=100)
     """A fragment that would make more than this many in flight is rejected."""
-    start_wait_ms: int = 1000
+    timeout_ms: int = Field(default=8000, ge=1000, le=30_000)
+    """From acceptance to result, of a stream that names none (FR-055)."""
+    fallback_mode: FallbackMode = "silence"
+    """What a fragment without speech comes back as (FR-056)."""
+    start_wait_ms: int = Field(default=1000, ge=0, le=30_000)
     """How long a stream's very first numbers are waited for."""
-    release_slack_ms: int = 250
+    release_slack_ms: int = Field(default=250, ge=0, le=1000)
     """A finished result held back by a missing number leaves this long before its deadline."""
-    kept_results: int = 64
-    kept_bytes: int = 8 * 1024 * 1024
-    """Audio kept for resends, by stream."""
-    close_delay_ms: int = 5000
+    kept_results: int = Field(default=64, ge=0, le=1024)
+    kept_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
+    """Audio kept for resends, by stream; less while the client has much to read."""
+    close_delay_ms: int = Field(default=5000, ge=0, le=60_000)
     """From `stream:complete` to the end of the connection."""
-    degrade: tuple[Rung, ...] = (FASTER_VOICE,)
-    """What a fragment gets, in this order, that would be late otherwise; empty: nothing."""
+    degrade: tuple[Rung, ...] = Field(default=(FASTER_VOICE,), max_length=2)
+    """What a fragment gets, in this order, that would be late otherwise: the voice of `tts.faster`; the original, or
+    silence, as a partial result. Empty: it fails."""
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> Self:
+        if len(set(self.degrade)) < len(self.degrade) or set(self.degrade) == {"original", "silence"}:
+            raise ValueError("degrade: at most faster_voice, then either original or silence")
+        if FASTER_VOICE in self.degrade[1:]:
+            raise ValueError("degrade: faster_voice comes first, since it is better than the others")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +100,6 @@ class Fragment:
     """Start on the worker's timeline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the pipeline made of a fragment. Parts are there as far as it came."""
-
-    transcript: Transcript | None = None
-    translation: Translation | None = None
-    speech: Speech | None = None
-    failure: StageError | None = None
-    replaced: StageError | None = None
-    """The failure in whose place the original, or silence, is sent."""
-    warnings: tuple[str, ...] = ()
-
-
 def last_resort(rungs: tuple[Rung, ...]) -> FallbackMode | None:
     """What is sent where no voice can speak in time; None: the failure is."""
     return next((rung for rung in rungs if rung != "faster_voice"), None)
@@ -106,13 +108,6 @@ def last_resort(rungs: tuple[Rung, ...]) -> FallbackMode | None:
 def reserve_s(rungs: tuple[Rung, ...], timeout_ms: int) -> float:
     """What is kept of a fragment's time for the last resort, if there is one."""
     return min(LAST_RESORT_NEEDS_S, timeout_ms / 10_000) if last_resort(rungs) else 0.0
-
-
-Running: TypeAlias = Callable[[Stage, Outcome], bool]
-"""Told by the pipeline that a stage starts, with what was done before it; whether the faster voice is to speak.
-
-Raises QueueFull where the fragment can't be done in time any more.
-"""
 
 
 # --- effects: what the shell has to do, in this order -----------------------------------------------------------
@@ -136,10 +131,6 @@ class Submit:
     fragment: Fragment
     deadline: float
     """On the clock of `now`, in seconds."""
-    said: Said = field(default_factory=Said, compare=False, repr=False)
-    """The stream's, shared by its attempts: the pipeline notes transcripts there and reads the context."""
-    carry: Carry = field(default_factory=Carry, compare=False, repr=False)
-    """The stream's likewise: the pipeline asks there what a dub opens with, and whether it may leave something over."""
 
 
 @dataclass(frozen=True, slots=True)

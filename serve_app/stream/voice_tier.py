@@ -2,6 +2,8 @@
 
 A stream keeps the faster voice for a while once it needed it, so that its voice doesn't change from fragment to
 fragment, and each time for longer when the first voice soon proves too slow again.
+
+Protocol: In time or not at all.
 """
 
 import math

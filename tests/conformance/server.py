@@ -17,8 +17,9 @@ from typing import Any
 import socketio
 import uvicorn
 
-from serve_app.hosting import ClosableSockets, SocketLimits
-from serve_app.packets import socket_io_server
+from serve_app.transport.engine_io import engine_sockets
+from serve_app.transport.packets import socket_io_server
+from serve_app.transport.websocket import SocketLimits
 
 NAMESPACES = ("/", "/custom")
 STOP_TIMEOUT_S = 10.0
@@ -28,7 +29,7 @@ SUITE_MAX_PAYLOAD_BYTES = 1_000_000
 
 def conformance_app(
     *, ping_interval_s: float, ping_timeout_s: float, limits: SocketLimits
-) -> tuple[socketio.AsyncServer, ClosableSockets]:
+) -> tuple[socketio.AsyncServer, Any]:
     """The server and its ASGI app."""
     sio = socket_io_server(ping_interval_s=ping_interval_s, ping_timeout_s=ping_timeout_s)
 
@@ -53,7 +54,7 @@ def conformance_app(
     greetings: list[asyncio.Future[None]] = []
     for namespace in NAMESPACES:
         add(namespace)
-    return sio, ClosableSockets(socketio.ASGIApp(sio), limits)
+    return sio, engine_sockets(socketio.ASGIApp(sio), limits)
 
 
 @asynccontextmanager

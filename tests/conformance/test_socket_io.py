@@ -11,7 +11,7 @@ import logging
 import pytest
 import websockets
 
-from serve_app.hosting import SocketLimits
+from serve_app.transport.websocket import SocketLimits
 from tests.conformance.server import conformance_app, serving
 
 TIMEOUT_S = 10.0
@@ -299,11 +299,36 @@ async def test_only_unknown_namespaces_are_no_connect():
 
 
 async def test_attachments_that_never_come_end_the_connection():
-    sio, app = conformance_app(**SLOW, limits=SocketLimits(connect_timeout_s=0.2))
+    sio, app = conformance_app(**SLOW, limits=SocketLimits(attachment_timeout_s=0.2))
     async with serving(app, sio) as port, connect(port) as socket:
         await joined(socket)
         await socket.send('451-["message",{"_placeholder":true,"num":0}]')
         assert await closed(socket) == (1008, "no attachment within 0.2 s")
+
+
+async def test_each_attachment_has_its_own_time():
+    sio, app = conformance_app(**SLOW, limits=SocketLimits(attachment_timeout_s=1.0))
+    places = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in range(3))
+    async with serving(app, sio) as port, connect(port) as socket:
+        await joined(socket)
+        await socket.send(f'453-["message",{places}]')
+        for _ in range(3):
+            await asyncio.sleep(0.6)
+            await socket.send(b"abc")
+        assert str(await read(socket)).startswith("453-")
+
+
+async def test_an_answer_to_a_ping_may_come_behind_an_attachment():
+    """On a slow uplink nothing overtakes it: the ping goes unanswered for longer than it may."""
+    sio, app = conformance_app(ping_interval_s=1.0, ping_timeout_s=1.0, limits=SocketLimits())
+    async with serving(app, sio) as port, connect(port) as socket:
+        await joined(socket)
+        await asyncio.sleep(0.6)
+        await socket.send('451-["message",{"_placeholder":true,"num":0}]')
+        await asyncio.sleep(1.7)
+        await socket.send(b"abc")
+        await socket.send("3")
+        assert str(await read(socket)).startswith("451-")
 
 
 async def test_a_client_that_ignores_a_disconnect_is_closed():

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from deployments.contracts import FragmentRef, Line, Voice
-from deployments.embedded import WeightsChanged
+from deployments.checksums import WeightsChanged
+from deployments.contracts.engines import Line
+from deployments.contracts.values import FragmentRef, Voice
 from deployments.errors import InvalidText
 from deployments.tts.coqui import CoquiOptions
 from tests.support.trap import Trap

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deployments.breaker import BreakerState
-from deployments.contracts import FragmentRef, TranslateRequest
+from deployments.contracts.values import FragmentRef, TranslateRequest
 from deployments.errors import (
     DeadlineExceeded,
     InvalidText,
@@ -26,7 +25,8 @@ from deployments.errors import (
     UnsupportedLanguage,
 )
 from deployments.logs import configure_logs
-from deployments.retries import Outcome
+from deployments.resilience.breaker import BreakerState
+from deployments.resilience.retries import CallOutcome
 from deployments.translation.deepl import DeepL, DeepLOptions
 from deployments.translation.deepl_requests import MAX_REQUEST_BYTES
 from deployments.translation.deployment import Translation
@@ -41,10 +41,10 @@ NO_LEEWAY_S = 0.25
 
 class Watching:
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[CallOutcome] = []
         self.states: list[BreakerState] = []
 
-    def attempted(self, service: str, outcome: Outcome, elapsed_s: float) -> None:
+    def attempted(self, service: str, outcome: CallOutcome, elapsed_s: float) -> None:
         assert service == "deepl"
         assert elapsed_s >= 0
         self.outcomes.append(outcome)
@@ -157,7 +157,7 @@ def test_each_failure_has_its_code_within_the_deadline(made, stub, answer, error
 
 def test_a_good_answer_is_a_translation(made, stub, watching):
     assert answer_of(made()) == f"[ES] {TEXT}"
-    assert watching.outcomes == [Outcome.SUCCESS]
+    assert watching.outcomes == [CallOutcome.SUCCESS]
     assert stub.keys == {f"DeepL-Auth-Key {KEY}"}
 
 
@@ -175,9 +175,9 @@ def test_a_service_that_is_not_there_is_unavailable(made):
 @pytest.mark.parametrize(
     ("first", "outcome"),
     [
-        (Answer(500), Outcome.SERVER_ERROR),
-        (Answer(n_texts_missing=1), Outcome.SERVER_ERROR),
-        (Answer(429, headers={"Retry-After": "0"}), Outcome.RATE_LIMITED),
+        (Answer(500), CallOutcome.SERVER_ERROR),
+        (Answer(n_texts_missing=1), CallOutcome.SERVER_ERROR),
+        (Answer(429, headers={"Retry-After": "0"}), CallOutcome.RATE_LIMITED),
     ],
 )
 def test_what_passes_is_tried_again_and_well(made, stub, watching, first, outcome):
@@ -185,7 +185,7 @@ def test_what_passes_is_tried_again_and_well(made, stub, watching, first, outcom
     stub.answers = [first]
 
     assert answer_of(engine) == f"[ES] {TEXT}"
-    assert watching.outcomes == [outcome, Outcome.SUCCESS]
+    assert watching.outcomes == [outcome, CallOutcome.SUCCESS]
 
 
 def test_an_attempt_that_hangs_is_given_up_for_another_while_there_is_time(made, stub, watching):
@@ -193,7 +193,7 @@ def test_an_attempt_that_hangs_is_given_up_for_another_while_there_is_time(made,
     stub.answers = [Answer(hang=True)]
 
     assert answer_of(engine) == f"[ES] {TEXT}"
-    assert watching.outcomes == [Outcome.TIMED_OUT, Outcome.SUCCESS]
+    assert watching.outcomes == [CallOutcome.TIMED_OUT, CallOutcome.SUCCESS]
 
 
 def test_with_one_attempt_only_the_worker_tries_again(made, stub):
@@ -241,7 +241,7 @@ def test_an_open_breaker_makes_no_call_and_one_probe_at_a_time_closes_it(made, s
     assert [answer_of(engine) for _ in range(3)] == [f"[ES] {TEXT}"] * 3
     closed, opened, half = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
     assert watching.states == [closed, opened, half, opened, half, closed]
-    assert watching.outcomes.count(Outcome.BREAKER_OPEN) == 8
+    assert watching.outcomes.count(CallOutcome.BREAKER_OPEN) == 8
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 456])
@@ -386,6 +386,11 @@ def test_without_an_answer_the_start_goes_on_in_time_with_the_documented_languag
     assert time.monotonic() - started_s < 0.3 + seconds(1.2)
     assert {("en", "es"), ("fr", "de")} <= engine.pairs
     assert answer_of(engine) == f"[ES] {TEXT}"
+
+
+def test_nothing_starts_without_a_key(made):
+    with pytest.raises(TranslationAuthFailed, match="no key"):
+        made(api_key=None)
 
 
 def test_a_refused_key_ends_the_start(made, stub):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from deployments.contracts import FragmentRef, TranslateRequest, TranslationEngine
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import FragmentRef, TranslateRequest
 from deployments.translation import modes
 from deployments.translation.apertium import Apertium, ApertiumOptions
 from deployments.translation.deepl import DeepLOptions

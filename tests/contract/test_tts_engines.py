@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from deployments.audio import codec
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, FragmentRef, Line, SynthesizeRequest
+from deployments.contracts.engines import Line
+from deployments.contracts.values import AudioFormat, FragmentRef, SynthesizeRequest
 from deployments.errors import InvalidText
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts

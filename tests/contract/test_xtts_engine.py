@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, FragmentRef, Line, SynthesizeRequest, Voice
-from deployments.embedded import WeightsChanged
+from deployments.checksums import WeightsChanged
+from deployments.contracts.engines import Line
+from deployments.contracts.values import AudioFormat, FragmentRef, SynthesizeRequest, Voice
 from deployments.errors import InvalidText
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
@@ -101,12 +102,12 @@ def test_streams_that_speak_at_once_get_what_they_would_get_alone(engine):
     """Other voices, languages and lengths in the same batch change nothing."""
     lines = [line(ANA), line(LUIS, "Sí."), line(CLONED, "A rather long sentence, longer than all others."), line(LUIS)]
     alone = [engine.speak(each).samples for each in lines]
-    engine._gathering._turn.acquire()  # so that all of them wait, and become one batch
+    engine._gatherer._turn.acquire()  # so that all of them wait, and become one batch
     with ThreadPoolExecutor(len(lines)) as threads:
         together = [threads.submit(engine.speak, each) for each in lines]
-        while len(engine._gathering._waiting) < len(lines):
+        while len(engine._gatherer._waiting) < len(lines):
             threading.Event().wait(0.001)
-        engine._gathering._turn.release()
+        engine._gatherer._turn.release()
     for expected, found in zip(alone, together, strict=True):
         np.testing.assert_allclose(found.result().samples, expected, atol=1e-4)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.captions import captioned, loud, quiet
 from tests.support.processes import kill, logged, processes, replicas, standing
 from tests.support.speed import seconds
 from tests.support.streaming import Streaming
@@ -14,6 +15,7 @@ CHANGE = {
     "deployments.Asr.num_replicas": 2,
 }
 STREAMS = 3
+SESSIONS, UTTERANCES = 12, 5
 RESULTS_BEFORE, RESULTS_AFTER = 3, 5
 
 
@@ -65,3 +67,21 @@ async def test_streams_come_back_when_what_holds_their_connections_is_killed(ser
     streams = await streamed_through(server, name.rsplit(":", 1)[-1].lower(), disturb, reconnects=1)
     for stream in streams:
         stream.assert_nothing_was_lost()
+
+
+async def test_live_transcription_loses_no_final_when_one_of_two_model_replicas_is_killed(server):
+    """What a replica heard is sent anew to the other one: it keeps nothing of a session."""
+    await standing(server, "Asr", 2)
+    audio = (loud(1500) + quiet(1000)) * UTTERANCES
+    async with asyncio.timeout(seconds(90)), asyncio.TaskGroup() as running:
+        sessions = [
+            running.create_task(captioned(server.url, audio, interim_results="true", endpointing=300))
+            for _ in range(SESSIONS)
+        ]
+        await asyncio.sleep(len(audio) / 32_000 / 2)
+        await asyncio.to_thread(kill, replicas(server, "Asr")[0])
+    for session in sessions:
+        captions = session.result()
+        assert captions.close_code == 1000
+        assert len(captions.said) == UTTERANCES
+        assert not [message for _, message in captions.told if message["type"] == "Error"]

@@ -14,7 +14,8 @@ import jiwer
 import pytest
 
 from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions
-from deployments.contracts import ASR_RATE_HZ, FragmentRef, Recognition, Samples, Utterance
+from deployments.contracts.engines import ASR_RATE_HZ, Samples, Utterance
+from deployments.contracts.values import FragmentRef, Recognition
 from deployments.errors import GpuOutOfMemory, StageError
 from tests.support import clips, whisper
 

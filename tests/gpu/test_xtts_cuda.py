@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from deployments.contracts import FragmentRef, Line, Voice
+from deployments.contracts.engines import Line
+from deployments.contracts.values import FragmentRef, Voice
 from deployments.errors import GpuOutOfMemory
 from deployments.tts.xtts import XttsOptions
 

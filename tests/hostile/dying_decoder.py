@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from deployments.audio import codec
-from deployments.audio.child import serve
+from deployments.audio.decode_worker import serve
 
 
 def decode(audio):  # noqa: C901 - a case for each way to die

@@ -16,9 +16,9 @@ import pytest
 
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
-from deployments.audio import child, codec, decoders
+from deployments.audio import codec, decode_worker, decoders
 from deployments.audio.decoders import Decoders
-from deployments.contracts import AudioFormat, EncodedAudio, FragmentRef, TranscribeRequest
+from deployments.contracts.values import AudioFormat, EncodedAudio, FragmentRef, TranscribeRequest
 from deployments.errors import DeadlineExceeded, FragmentTooLarge, InternalFault, InvalidAudio, Stage
 from tests.support import clips
 
@@ -217,7 +217,7 @@ def test_a_decoder_ends_with_the_process_that_started_it():
     assert parent.returncode == -signal.SIGKILL
     with contextlib.suppress(ProcessLookupError):
         ended = os.pidfd_open(int(parent.stdout))
-        readable, _, _ = select.select([ended], [], [], child.WALL_LIMIT_S)
+        readable, _, _ = select.select([ended], [], [], decode_worker.WALL_LIMIT_S)
         os.close(ended)
         assert readable
 

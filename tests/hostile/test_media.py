@@ -3,7 +3,7 @@
 import pytest
 
 from deployments.audio.decoders import Decoders
-from deployments.contracts import AudioFormat, EncodedAudio
+from deployments.contracts.values import AudioFormat, EncodedAudio
 from deployments.errors import InvalidAudio, PermanentError, Stage, StageError
 from tests.hostile.corpus import ANY, OK, media
 

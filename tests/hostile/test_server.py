@@ -46,7 +46,7 @@ def processes(session: int) -> dict[int, tuple[str, int]]:
             resident = int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except OSError:
             continue
-        if "ServeReplica" in name or "deployments.audio.child" in name:
+        if "ServeReplica" in name or "deployments.audio.decode_worker" in name:
             found[int(entry.name)] = (name, resident)
     return found
 
@@ -218,7 +218,7 @@ async def test_a_decoder_killed_at_work_costs_its_fragment_nothing(serve):
         await worker.wait_results(1)
         before = processes(server.process.pid)
         died = server.logged().count("decoder_died")
-        children = [pid for pid, (name, _) in before.items() if "deployments.audio.child" in name]
+        children = [pid for pid, (name, _) in before.items() if "deployments.audio.decode_worker" in name]
         for pid in children:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -8,7 +8,7 @@ import jwt
 import pytest
 import socketio
 
-from client import ConnectFailed, DubClient, Fragment, InitRefused, StreamConfig
+from livedub import ConnectFailed, DubClient, Fragment, InitRefused, StreamConfig
 from tests.support import clips
 from tests.support.worker import Worker
 

@@ -13,7 +13,7 @@ MS = 1000
 
 async def test_a_dub_runs_over_and_opens_the_next_one_while_that_has_not_been_sent(serve):
     server = serve("fakes", {"args.tts.duration_factor": 1.8})
-    audio = clips.encoded(clips.clip("two_cities.flac")[: MS * 48], "wav")
+    audio = clips.encoded(clips.clip("sense_and_sensibility-0880.wav")[: MS * 48], "wav")
     async with Worker(server.url) as worker:
         await worker.init("over", {"format": "wav"})
         for number in range(2):
@@ -24,7 +24,8 @@ async def test_a_dub_runs_over_and_opens_the_next_one_while_that_has_not_been_se
     assert first["metadata"]["speed_ratio"] == pytest.approx(1.8 / 1.4, abs=0.02), "1.8 s are said in 1.4"
     dub = clips.decoded(base64.b64decode(second["dubbed_audio"]["data_base64"]), "wav")
     assert dub.duration_ms == MS
-    loud = np.abs(dub.samples[:, 0]).reshape(-1, 480).max(axis=1) > 0.01
+    levels = np.abs(dub.samples[:, 0]).reshape(-1, 480).max(axis=1)
+    loud = levels > levels.max() / 5  # it is as loud as its original, with its room behind it
     assert loud[1:39].all(), "the end of the first"
     assert not loud[41:47].any()
     assert loud[49:99].all(), "its own words"
@@ -33,7 +34,7 @@ async def test_a_dub_runs_over_and_opens_the_next_one_while_that_has_not_been_se
 @pytest.mark.parametrize(("times_as_long", "status", "variance"), [(2.3, "partial", 15.0), (3.0, "failed", 50.0)])
 async def test_edge_a_dub_that_is_too_long_is_sped_up_then_partial_then_failed(serve, times_as_long, status, variance):
     """Speed is limited to 2.0, so a voice 2.3 times as long stays 15 % over, one 3 times as long 50 %."""
-    server = serve("fakes", {"args.tts.duration_factor": times_as_long, "args.fit.carry_ms": 0})
+    server = serve("fakes", {"args.tts.duration_factor": times_as_long, "args.fit.overhang_ms": 0})
     async with Worker(server.url) as worker:
         await worker.init("long", {"format": "wav"})
         samples = clips.clip("two_cities.flac")[: MS * 48]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve_app.exposition import merge
+from serve_app.observability.exposition import merge
 from tests.support import clips
 from tests.support.dashboard import filled, metrics_in, panels
 from tests.support.deepl_stub import deepl_stub

@@ -14,9 +14,10 @@ import httpx
 import pytest
 import yaml
 
+from serve_app.operations.place import free_port
 from tests.support import clips
 from tests.support.deepl_stub import Answer, DeepLStub, deepl_stub
-from tests.support.server import PROJECT, RunningServer, edited, free_port
+from tests.support.server import PROJECT, RunningServer, edited
 from tests.support.speed import seconds
 from tests.support.worker import Worker
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serve_app.operations.place import free_port
 from tests.support import clips
-from tests.support.server import PROJECT, edited, free_port
+from tests.support.server import PROJECT, edited
 from tests.support.worker import Worker
 
 MS = 1000
@@ -62,7 +63,7 @@ async def test_a_signal_to_the_whole_group_stops_it_in_order_and_leaves_nothing(
 
 
 def begun(config: Path, log: Path, environ: dict[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "client", "serve", str(config), "--host", "127.0.0.1", "--port", str(free_port())]
+    command = [sys.executable, "-m", "livedub", "serve", str(config), "--host", "127.0.0.1", "--port", str(free_port())]
     with log.open("wb") as output:
         return subprocess.Popen(
             command,

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from compose_spec import PyOptions
 
-from serve_app.commands import serve
-from serve_app.config import load_args, load_user_config
+from serve_app.cli.commands import serve
+from serve_app.configuration.loading import load_args, load_user_config
 from tests.support.dockerfiles import parse
 from tests.support.server import PROJECT
 

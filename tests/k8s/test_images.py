@@ -16,12 +16,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from client.cli import app as command_line
-from serve_app.config import load_args
-from serve_app.shipped import configuration
+from livedub.cli import app as command_line
+from serve_app.configuration.loading import load_args
+from serve_app.configuration.shipped import configuration
+from serve_app.operations.place import free_port
 from tests.support import dockerfiles
 from tests.support.dockerfiles import copied, debian_packages, exec_form, parse
-from tests.support.server import PROJECT, free_port
+from tests.support.server import PROJECT
 
 IMAGES = {"cpu": "local", "cuda": "prod"}
 """Image to its lock, and to the configuration that it starts with."""
@@ -86,9 +87,9 @@ def test_hadolint_finds_nothing(image):
         ("DL3009", "    && rm -rf /var/lib/apt/lists/* \\\n", ""),
         ("DL3015", "--no-install-recommends ", ""),
         ("DL3025", 'ENTRYPOINT ["tini", "--", "livedub"]', "ENTRYPOINT tini -- livedub"),
-        ("DL3042", "COPY client client\n", "COPY client client\nRUN pip install made-up==1\n"),
+        ("DL3042", "COPY livedub livedub\n", "COPY livedub livedub\nRUN pip install made-up==1\n"),
         ("DL3000", "WORKDIR /source", "WORKDIR source"),
-        ("DL3020", "COPY client client", "ADD client client"),
+        ("DL3020", "COPY livedub livedub", "ADD livedub livedub"),
     ],
 )
 def test_hadolint_runs_with_its_rules(found, old, new):
@@ -114,7 +115,7 @@ PLANTED = {
     "the image has no tools for building and installing": ("tini wget", "tini wget gcc"),
     "health is checked, in time, without a shell": ('CMD ["python", "/opt', 'CMD ["sh", "/opt'),
     "signals reach livedub, and children are reaped": ('"tini", "--", "livedub"', '"livedub"'),
-    "nothing is fetched past Debian and the lock": ("COPY client client", "ADD client client"),
+    "nothing is fetched past Debian and the lock": ("COPY livedub livedub", "ADD livedub livedub"),
     "no secret is an argument or a variable": ("ARG REVISION=unknown", "ARG DEEPL_API_KEY=unknown"),
     "labels say what it is": ("image.revision=", "image.created="),
     "what is written goes to /tmp and /models": ("HOME=/tmp ", "HOME=/var/livedub "),
@@ -162,7 +163,7 @@ def test_nothing_reaches_the_engine_that_no_image_copies():
 def test_every_folder_with_code_is_installed():
     """The images have livedub as a package; a folder that is missing there would be missed first in the image."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-    roots = ("serve_app", "deployments", "client")
+    roots = ("serve_app", "deployments", "livedub")
     folders = {path.parent.relative_to(PROJECT) for root in roots for path in (PROJECT / root).rglob("*.py")}
     setuptools = project["tool"]["setuptools"]
     code = {".".join(folder.parts) for folder in folders}
@@ -189,7 +190,7 @@ def test_the_container_starts_a_command_that_exists_with_a_file_that_is_copied(i
 @pytest.mark.parametrize("image", IMAGES)
 def test_the_files_that_its_configuration_names_are_copied(image):
     schema = yaml.safe_load((PROJECT / "configs" / f"{IMAGES[image]}.yaml").read_text(encoding="utf-8"))
-    config = load_args(schema["applications"][0]["args"], {"DEEPL_API_KEY": "none"})
+    config = load_args(schema["applications"][0]["args"], {})
     assert Path(config.voices).parts[0] == "configs"
     assert (PROJECT / config.voices).is_file()
 

@@ -6,8 +6,11 @@ import shutil
 import pytest
 import yaml
 
-from serve_app.config import PROJECT_DIR, IngressConfig, StreamsConfig, load_args
-from serve_app.launcher import OBJECT_STORE_BYTES, RAY_DEFAULTS
+from serve_app.configuration.loading import load_args
+from serve_app.configuration.schema import IngressConfig
+from serve_app.configuration.shipped import PROJECT_DIR
+from serve_app.operations.launcher import OBJECT_STORE_BYTES, RAY_DEFAULTS
+from serve_app.stream.values import StreamLimits
 from tests.support.crds import complaints
 from tests.support.manifests import (
     K8S,
@@ -273,7 +276,7 @@ def test_pods_leave_in_the_order_that_loses_nothing(cluster, deployments):
 def test_an_old_cluster_stays_until_its_fragments_are_done(service, deployments):
     delay_s = service["spec"]["rayClusterDeletionDelaySeconds"]
     assert delay_s >= deployments["Ingress"]["graceful_shutdown_timeout_s"]
-    assert delay_s * 1000 > StreamsConfig.model_fields["timeout_ms"].metadata[1].le
+    assert delay_s * 1000 > StreamLimits.model_fields["timeout_ms"].metadata[1].le
 
 
 def test_idle_nodes_go_and_the_autoscaler_is_the_one_that_knows_idle_times(cluster):

@@ -11,8 +11,14 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from serve_app.exposition import LABELS
-from serve_app.metrics import GpuMetrics, ReplicaMetrics, ServiceMetrics, StreamMetrics
+from serve_app.observability.exposition import LABELS
+from serve_app.observability.metrics import (
+    GpuMetrics,
+    ReplicaMetrics,
+    ServiceMetrics,
+    StreamMetrics,
+    TranscriptionMetrics,
+)
 from tests.support.dashboard import dashboard, metrics_in, panels
 from tests.support.prometheus import MONITORING
 
@@ -49,6 +55,7 @@ def ours() -> set[str]:
     names = Names()
     for kind in (StreamMetrics, GpuMetrics, ServiceMetrics, ReplicaMetrics):
         kind(names)
+    TranscriptionMetrics(names, print)
     return names.made
 
 
@@ -176,3 +183,12 @@ def test_grafana_finds_dashboard_and_data_source():
     assert source["type"] == "prometheus"
     assert source["jsonData"]["timeInterval"] == scraped
     assert provider["options"]["path"]
+
+
+def test_what_failed_is_red_and_what_succeeded_is_green():
+    [panel] = [panel for panel in dashboard()["panels"] if panel["title"] == "Results by status"]
+    colors = {
+        one["matcher"]["options"]: one["properties"][0]["value"]["fixedColor"]
+        for one in panel["fieldConfig"]["overrides"]
+    }
+    assert colors == {"success": "green", "partial": "yellow", "failed": "red"}

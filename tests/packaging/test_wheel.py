@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.shipped import names
+from serve_app.configuration.shipped import names
 from tests.support.server import PROJECT, start
 
-CODE = ("serve_app", "deployments", "client", "configs", "tests/data/speech")
+CODE = ("serve_app", "deployments", "livedub", "configs", "tests/data/speech")
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", *CODE)
 
 
@@ -64,7 +64,7 @@ def test_all_that_is_installed_is_ours_by_name(wheel):
     """A folder `configs` among everybody's packages would be anybody's."""
     with zipfile.ZipFile(wheel) as files:
         roots = {name.split("/")[0] for name in files.namelist()}
-    assert {root for root in roots if not root.startswith("livedub-")} == {"client", "deployments", "serve_app"}
+    assert {root for root in roots if not root.startswith("livedub-")} == {"livedub", "deployments", "serve_app"}
 
 
 def test_the_version_is_told(tool, tmp_path):
@@ -73,7 +73,7 @@ def test_the_version_is_told(tool, tmp_path):
 
 
 def test_code_and_configuration_are_those_of_the_wheel(tool, tmp_path):
-    code = "import serve_app, serve_app.shipped as s; print(serve_app.__file__, s.CLIP, s.CLIP.is_file())"
+    code = "import serve_app, serve_app.configuration.shipped as s; print(serve_app.__file__, s.CLIP, s.CLIP.is_file())"
     told = subprocess.check_output([tool.with_name("python"), "-c", code], cwd=tmp_path, env=environ(), text=True)
     assert told.count(str(tool.parents[1])) == 2
     assert told.endswith("True\n")

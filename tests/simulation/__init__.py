@@ -1,1 +1,1 @@
-"""Seeded runs of the session core in virtual time, judged by `bench.history`. `python -m tests.simulation`."""
+"""Seeded runs of the session core in virtual time, judged by `tests.oracle.history`. `python -m tests.simulation`."""

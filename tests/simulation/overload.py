@@ -9,13 +9,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE
+from deployments.contracts.values import FASTER_NEEDS_MS, FASTER_VOICE, Outcome
 from deployments.errors import QueueFull, Stage
 from deployments.forecast import EXPECTED_MS, Expectation
 from serve_app.protocol import Backpressure, ErrorEvent, FragmentProcessed, ServerEvent
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Outcome, StreamLimits, Submit
+from serve_app.stream.values import StreamLimits, Submit
 from tests.simulation.world import Connection, World
 from tests.unit.serve_app.stream.recorder import make_fragment, make_outcome, make_settings
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.history import Record, Rules, Violation, judge
+from deployments.contracts.values import Outcome
 from deployments.errors import (
     DurationMismatch,
     GpuOutOfMemory,
@@ -18,9 +18,10 @@ from deployments.errors import (
     WorkerCrashed,
 )
 from serve_app.protocol import ErrorCode, ErrorEvent, FragmentError, FragmentProcessed, ServerEvent
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Outcome, StreamLimits, Submit
+from serve_app.stream.values import StreamLimits, Submit
+from tests.oracle.history import Record, Rules, Violation, judge
 from tests.simulation.world import Connection, World
 from tests.unit.serve_app.stream.recorder import failed, heard, make_fragment, make_outcome, make_settings
 

@@ -1,4 +1,4 @@
-"""Virtual time, and a shell around sessions that performs effects as serve_app/socket.py does, without a network."""
+"""Virtual time, and a shell around sessions that performs effects as `transport` does, without a network."""
 
 import heapq
 import itertools
@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.history import Record, record
+from deployments.contracts.values import Outcome
 from deployments.errors import Stage
 from serve_app.protocol import Capabilities, ErrorCode, ServerEvent
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
+from serve_app.stream.values import Cancel, Close, Effect, Emit, Fragment, StreamLimits, StreamSettings, Submit
+from tests.oracle.history import Record, record
 from tests.unit.serve_app.stream.recorder import Unforeseen
 
 SHORTEST_TICK_S = 0.01

@@ -4,10 +4,12 @@ import json
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 
-from deployments.audio import codec
-from deployments.contracts import AudioFormat, EncodedAudio, Samples
+from deployments.audio import codec, pcm
+from deployments.contracts.engines import Samples
+from deployments.contracts.values import AudioFormat, EncodedAudio
 
 SPEECH = Path(__file__).resolve().parents[1] / "data" / "speech"
 
@@ -55,3 +57,12 @@ def music(container: str = "aac", duration_ms: int = 3000) -> bytes:
 
 def decoded(result_audio: bytes, container: str, rate_hz: int = 48_000, channels: int = 2) -> codec.Decoded:
     return codec.decode(EncodedAudio(result_audio, AudioFormat(container, rate_hz, channels)))
+
+
+def g711(samples: Samples, law: str, rate_hz: int = 8000) -> bytes:
+    """Samples (n,) as a telephone sends them, `mulaw` or `alaw`, by FFmpeg's encoder."""
+    context = av.CodecContext.create(f"pcm_{law}", "w")
+    context.sample_rate, context.layout, context.format = rate_hz, "mono", "s16"
+    frame = av.AudioFrame.from_ndarray(pcm.to_s16(samples)[np.newaxis], "s16", "mono")
+    frame.sample_rate = rate_hz
+    return b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))

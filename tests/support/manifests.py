@@ -13,7 +13,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from serve_app.config import PROJECT_DIR
+from serve_app.configuration.shipped import PROJECT_DIR
 from tests.support.crds import DATA, complaints
 
 K8S = PROJECT_DIR / "k8s"

@@ -17,8 +17,9 @@ from typing import Self
 import httpx
 import psutil
 
-from serve_app.launcher import RAY_DEFAULTS
-from tests.support.server import PROJECT, START_TIMEOUT_S, RunningServer, free_port, start
+from serve_app.operations.launcher import RAY_DEFAULTS
+from serve_app.operations.place import free_port
+from tests.support.server import PROJECT, START_TIMEOUT_S, RunningServer, start
 from tests.support.speed import seconds
 
 RAY = Path(sys.executable).parent / "ray"

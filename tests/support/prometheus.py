@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
+from serve_app.operations.place import free_port
 from tests.support.speed import seconds
 
 MONITORING = Path(__file__).resolve().parents[2] / "k8s" / "monitoring"
@@ -92,9 +92,7 @@ def prometheus(config: dict[str, Any], folder: Path) -> Iterator[Prometheus]:
         raise FileNotFoundError("prometheus is not installed; `make packages-test` does it")
     file = folder / "prometheus.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     arguments = [
         f"--config.file={file}",
         f"--storage.tsdb.path={folder / 'data'}",

@@ -1,10 +1,10 @@
-"""A worker whose connection is written down as a history that `bench.history` can judge."""
+"""A worker whose connection is written down as a history that `tests.oracle.history` can judge."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.history import Record, record
+from tests.oracle.history import Record, record
 from tests.support.worker import Worker
 
 

@@ -6,11 +6,11 @@ from typing import get_args
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.errors import Stage
-from deployments.retries import Outcome
-from serve_app.doors import Reason
-from serve_app.metrics import NO_STAGE
+from deployments.resilience.retries import CallOutcome
+from serve_app.access import Reason
+from serve_app.observability.metrics import NO_STAGE
+from serve_app.operations.replica_status import STATES
 from serve_app.protocol import Backpressure, ErrorCode, FragmentProcessed
-from serve_app.standing import STATES
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and its labels."""
@@ -23,7 +23,7 @@ def _values(kind: type[Enum]) -> frozenset[str]:
 CLOSED: dict[str, frozenset[str]] = {
     "stage": _values(Stage) | {NO_STAGE},
     "error_code": _values(ErrorCode),
-    "outcome": _values(Outcome),
+    "outcome": _values(CallOutcome),
     "status": frozenset(get_args(FragmentProcessed.model_fields["status"].annotation)),
     "severity": frozenset(get_args(Backpressure.model_fields["severity"].annotation)),
     "reason": frozenset(get_args(Reason)),
@@ -31,6 +31,7 @@ CLOSED: dict[str, frozenset[str]] = {
     "deployment_name": frozenset({"Ingress", "Asr", "Translation", "Tts"}),
     "state": frozenset(STATES.values()),
     "model": frozenset({"fake", "deepl"}),
+    "door": frozenset({"deepgram"}),
 }
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,17 +13,12 @@ from typing import Any
 import httpx
 import yaml
 
+from serve_app.operations.place import free_port
 from tests.support.speed import seconds
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def edited(config: str, change: dict[str, Any], folder: Path) -> Path:
@@ -102,7 +96,7 @@ def start(
     log: Path,
     environ: dict[str, str] | None = None,
     port: int | None = None,
-    livedub: tuple[str, ...] = (sys.executable, "-m", "client"),
+    livedub: tuple[str, ...] = (sys.executable, "-m", "livedub"),
     folder: Path = PROJECT,
 ) -> RunningServer:
     """Start `livedub serve`, on a free port unless one is named, and wait until /ready says yes."""

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 
-from client import DubClient, Fragment, FragmentResult, StreamConfig
+from livedub import DubClient, Fragment, FragmentResult, StreamConfig
 from serve_app.protocol import StreamComplete
 
 CONFIG = StreamConfig(target_language="es", format="pcm_s16le", sample_rate_hz=16_000)

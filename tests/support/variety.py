@@ -8,13 +8,14 @@ from typing import Any
 from socketio.exceptions import ConnectionError as Refused
 
 from tests.support import clips
+from tests.support.captions import captioned, loud, quiet
 from tests.support.deepl_stub import Answer, DeepLStub
 from tests.support.worker import Worker
 
 MS = 1000
 ORIGIN = "https://studio.example"
 CHANGES: dict[str, Any] = {
-    "args.doors": {"origins": [ORIGIN]},
+    "args.access": {"origins": [ORIGIN]},
     "args.asr.script": [
         {"stream": "poison", "fragments": [0], "crash": True},
         {"stream": "failing", "error": "MODEL_ERROR"},
@@ -53,7 +54,8 @@ class Load:
         end_s = time.monotonic() + seconds
         steady = [self._stream(f"steady-{number}", end_s, period_s=0.4) for number in range(streams)]
         odd = [self._stream(name, end_s, period_s=0.8) for name in ("failing", "full", "unspoken")]
-        await asyncio.gather(*steady, *odd, self._crowd(end_s), self._strangers(end_s), self._fail(seconds, outage))
+        others = (self._crowd(end_s), self._strangers(end_s), self._captions(end_s))
+        await asyncio.gather(*steady, *odd, *others, self._fail(seconds, outage))
 
     async def _stream(self, name: str, end_s: float, period_s: float) -> None:
         async with Worker(self._url) as worker:
@@ -86,6 +88,11 @@ class Load:
                 async with Worker(self._url, headers={"Origin": "https://elsewhere.example"}):
                     pass
             await asyncio.sleep(1)
+
+    async def _captions(self, end_s: float) -> None:
+        """Live transcription, one short session after the other."""
+        while time.monotonic() < end_s:
+            await captioned(self._url, loud(900) + quiet(700), interim_results="true")
 
     async def _fail(self, seconds: float, outage: tuple[float, float]) -> None:
         await asyncio.sleep(seconds * outage[0])

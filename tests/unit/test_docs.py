@@ -18,24 +18,31 @@ import typer
 import uvicorn
 import yaml
 
-import client
+import livedub
 from bench.summary import FIGURES
-from client.cli import app as command_line
-from deployments.contracts import (
+from deployments.contracts.engines import TranslationEngine
+from deployments.contracts.values import (
     AsrCapabilities,
+    Outcome,
     Recognition,
     Segment,
     Speech,
     Transcript,
     Translation,
     TranslationCapabilities,
-    TranslationEngine,
     TtsCapabilities,
 )
-from serve_app.config import AppConfig, IngressUserConfig, load_args
-from serve_app.hosting import ClosableSockets
-from serve_app.http import build_app
-from serve_app.metrics import GpuMetrics, ReplicaMetrics, ServiceMetrics, StreamMetrics
+from livedub.cli import app as command_line
+from serve_app.configuration.environment import OTHER_VARIABLES
+from serve_app.configuration.loading import load_args
+from serve_app.configuration.schema import AppConfig, IngressUserConfig
+from serve_app.observability.metrics import (
+    GpuMetrics,
+    ReplicaMetrics,
+    ServiceMetrics,
+    StreamMetrics,
+    TranscriptionMetrics,
+)
 from serve_app.protocol import (
     CLIENT_EVENTS,
     ERROR_TABLE,
@@ -46,15 +53,19 @@ from serve_app.protocol import (
     StreamReady,
     parse,
 )
-from serve_app.socket import SocketServer
-from serve_app.stream.negotiation import Abilities
-from serve_app.stream.values import Outcome, StreamLimits
-from serve_app.variables import OTHER_VARIABLES
+from serve_app.stream.negotiation import ModelCapabilities
+from serve_app.stream.values import StreamLimits
+from serve_app.transport.engine_io import PATHS, engine_sockets
+from serve_app.transport.http import build_app
+from serve_app.transport.server import SocketServer
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/operating.md",
-    "docs/profile.md", "bench/REPORT.md", "bench/results/README.md",
+    "docs/use.md", "docs/files.md", "docs/workers.md", "docs/settings.md", "docs/figures.md", "docs/licences.md",
+    "docs/glossary.md", "docs/doors.md",
+    "docs/troubleshooting.md", "docs/profile.md", "docs/design/session.md", "docs/design/ray.md",
+    "docs/design/models.md", "docs/design/client.md", "bench/REPORT.md", "bench/results/README.md",
 )  # fmt: skip
 EXAMPLE_TIMEOUT_S = 60.0
 
@@ -115,8 +126,8 @@ def code_of(name: str) -> list[str]:
     return [*blocks(name, "sh"), *inline]
 
 
-def test_the_options_that_stand_alone_in_the_readme_exist():
-    named = set(re.findall(r"`(--?[a-z][a-z-]*)[ `]", text_of("README.md")))
+def test_the_options_that_stand_alone_in_the_user_s_guide_exist():
+    named = set(re.findall(r"`(--?[a-z][a-z-]*)[ `]", text_of("docs/use.md")))
     assert named
     assert named <= set().union(*commands().values())
 
@@ -130,9 +141,9 @@ def test_every_environment_variable_named_is_read():
             assert section.lower() in sections if separator else variable in alone, variable
 
 
-def test_settings_that_the_readme_gives_by_variable_are_accepted():
+def test_settings_that_are_given_by_variable_are_accepted():
     args = yaml.safe_load(text_of("configs/local.yaml"))["applications"][0]["args"]
-    given = re.findall(r"^(LIVEDUB_(?!STREAMS)\w+__\w+)=(\S+) livedub", text_of("README.md"), re.MULTILINE)
+    given = re.findall(r"^(LIVEDUB_(?!STREAMS)\w+__\w+)=(\S+) livedub", text_of("docs/settings.md"), re.MULTILINE)
     assert given
     for variable, value in given:
         assert load_args(args, {variable: value, "DEEPL_API_KEY": "key"})
@@ -158,15 +169,15 @@ def test_relative_links_lead_somewhere(name):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_file_of_the_project_that_is_named_exists(name):
     named = re.findall(
-        r"\b((?:configs|tests|docs|bench|deployments|serve_app|client|k8s|requirements)/[\w./-]*\w)", text_of(name)
+        r"\b((?:configs|tests|docs|bench|deployments|serve_app|livedub|k8s|requirements)/[\w./-]*\w)", text_of(name)
     )
-    made_up = re.compile(r"shout|bench/results|k8s/overlays/site|k8s/\.env$")
+    made_up = re.compile(r"shout|bench/results|k8s/overlays/site|k8s/\.env$|livedub/(?:livedub|environment|\.venv)")
     missing = [path for path in named if not made_up.search(path) and not (PROJECT / path).exists()]
     assert not missing
 
 
 def test_every_module_drawn_in_the_architecture_exists():
-    house = blocks("ARCHITECTURE.md", "")[0]
+    house = text_of("ARCHITECTURE.md").partition("## The house")[2].split("```")[1].strip("\n")
     folder = Path()
     for line in house.splitlines():
         if line.startswith(" " * 4):  # goes on from the line above
@@ -178,16 +189,16 @@ def test_every_module_drawn_in_the_architecture_exists():
             folder = path if not indent else folder
 
 
-def test_the_readme_s_figures_of_speed_and_quality_all_come_from_the_report():
+def test_the_figures_of_speed_and_quality_all_come_from_the_report():
     """What stands between its marks is held to the results by the tests of bench.summary."""
-    told, written = FIGURES.subn("", text_of("README.md"))
+    told, written = FIGURES.subn("", text_of("docs/figures.md") + text_of("README.md"))
     assert written == 1
     assert re.findall(r"\d[\d.,]* ?(?:ms\b|%|×|times\b|seconds (?:for|a) )", told) == []
 
 
 def test_every_configuration_shipped_is_described():
     shipped = {path.name for path in (PROJECT / "configs").iterdir()}
-    assert shipped <= set(re.findall(r"configs/([\w.]+)", text_of("README.md")))
+    assert shipped <= set(re.findall(r"configs/([\w.]+)", text_of("docs/settings.md")))
 
 
 def test_no_path_of_a_machine_and_no_package_registry_in_any_file():
@@ -254,7 +265,8 @@ def test_the_readme_names_every_metric():
     ServiceMetrics(Names())
     GpuMetrics(Names())
     ReplicaMetrics(Names())
-    assert set(made) == set(re.findall(r"`(sts_\w+)`", text_of("README.md")))
+    TranscriptionMetrics(Names(), print)
+    assert set(made) == set(re.findall(r"`(sts_\w+)`", text_of("docs/settings.md")))
 
 
 # --- examples ---
@@ -268,7 +280,7 @@ def test_every_python_example_imports_names_that_exist():
             if isinstance(node, ast.ImportFrom) and node.module:
                 imported = __import__(node.module, fromlist=["*"])
                 assert all(hasattr(imported, alias.name) for alias in node.names)
-    assert set(re.findall(r"\b(DubClient|Fragment|StreamConfig)\b", sources[0])) <= set(client.__all__)
+    assert set(re.findall(r"\b(DubClient|Fragment|StreamConfig)\b", sources[0])) <= set(livedub.__all__)
 
 
 def test_the_engine_of_the_contributing_guide_fulfils_its_protocol():
@@ -286,7 +298,7 @@ class Echo:
     """A SocketServer whose pipeline gives the worker's sound back, under uvicorn."""
 
     async def __aenter__(self) -> str:
-        abilities = Abilities(
+        abilities = ModelCapabilities(
             AsrCapabilities("ears", None),
             TranslationCapabilities("tongue", None),
             TtsCapabilities("mouth", {"maria": "es"}, {"es": "maria"}),
@@ -308,7 +320,7 @@ class Echo:
             return {}
 
         self._sockets = SocketServer(dub, able, lambda: StreamLimits(close_delay_ms=1), Observer())
-        web = build_app(ClosableSockets(self._sockets.app), nothing, nothing)
+        web = build_app(dict.fromkeys(PATHS, engine_sockets(self._sockets.app)), nothing, nothing)
         self._uvicorn = uvicorn.Server(uvicorn.Config(web, log_level="critical", lifespan="off"))
         self._listener = sockets.create_server(("127.0.0.1", 0))
         self._serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
@@ -346,8 +358,8 @@ async def run(*arguments: str) -> str:
     return output.decode()
 
 
-async def test_the_readme_s_worker_works():
-    source = blocks("README.md", "python")[0]
+async def test_the_library_s_worker_works():
+    source = blocks("docs/workers.md", "python")[0]
     async with Echo() as url:
         told = await run("-c", source.replace("http://127.0.0.1:8000", url))
     assert told.splitlines() == ["0 success hola", "1 success hola"]
@@ -371,3 +383,27 @@ async def test_the_bare_worker_works(tmp_path):
 def samples(path: Path):
     with wave.open(str(path)) as wav:
         return np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
+
+
+OWN_RULES = {"__init__", "attempt_context", "overhang", "translation_context", "values"}
+"""Modules of a stream's core whose rules are ours and not the wire's."""
+
+
+def cited(path: Path) -> list[str]:
+    """Sections of docs/protocol.md that a module says it implements."""
+    told = re.search(r"^Protocol: (.+)\.$", ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "", re.MULTILINE)
+    return told[1].split("; ") if told else []
+
+
+def test_rules_cite_sections_of_the_protocol_that_are_there():
+    sections = set(re.findall(r"^#{2,3} (.+)$", text_of("docs/protocol.md"), re.MULTILINE))
+    paths = [path for folder in ("serve_app", "deployments") for path in (PROJECT / folder).rglob("*.py")]
+    named = {section for path in paths for section in cited(path)}
+    assert named <= sections
+    rules = text_of("docs/protocol.md").split("\n## Rules\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^### (.+)$", rules, re.MULTILINE)) <= named
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "serve_app" / "stream").glob("*.py")), ids=lambda path: path.stem)
+def test_each_module_of_the_core_says_which_rules_it_implements(path):
+    assert bool(cited(path)) is (path.stem not in OWN_RULES)

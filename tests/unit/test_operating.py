@@ -11,8 +11,8 @@ import pytest
 import typer
 import yaml
 
-from client.cli import app as command_line
-from serve_app.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
+from livedub.cli import app as command_line
+from serve_app.observability.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
 from serve_app.protocol import ERROR_TABLE
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bench.dubbing import BETWEEN_CLIPS_MS, FITS, Mouth, Piece, _at_pauses, _hard, joined
-from deployments.contracts import ASR_RATE_HZ, FragmentRef, Recognition, Segment
+from deployments.contracts.engines import ASR_RATE_HZ
+from deployments.contracts.values import FragmentRef, Recognition, Segment
 from deployments.tts.fake import FakeTtsOptions
 
 SECOND = np.full(ASR_RATE_HZ, 0.5, dtype=np.float32)
@@ -39,7 +40,7 @@ def pieces(n):
 def test_only_one_way_of_fitting_carries_and_never_out_of_the_stream():
     mouth = Mouth(FakeTtsOptions(duration_factor=1.375).build())
     dubs = {fit: mouth.dub([pieces(3)], fit) for fit in FITS}
-    assert {fit: len(way.carried_ms) for fit, way in dubs.items()} == {"total": 0, "placed": 0, "carried": 2}
+    assert {fit: len(way.overhang_ms) for fit, way in dubs.items()} == {"total": 0, "placed": 0, "carried": 2}
     assert all(dub.audio.shape == (48_000,) for way in dubs.values() for dub in way.all)
 
 
@@ -47,7 +48,7 @@ def test_a_dubs_own_text_is_all_of_it_and_nothing_of_the_one_before():
     mouth = Mouth(FakeTtsOptions(duration_factor=1.375).build())
     dubs = mouth.dub([pieces(3)], "carried")
     first, second, last = dubs.all
-    assert first.own.shape[0] == 48_000 + dubs.carried_ms[0] * 24
-    lead = dubs.carried_ms[0] * 24
+    assert first.own.shape[0] == 48_000 + dubs.overhang_ms[0] * 24
+    lead = dubs.overhang_ms[0] * 24
     assert np.abs(second.own[:lead]).max() == 0 < np.abs(second.audio[:lead]).max()
     assert last.own.shape == (48_000,)

@@ -11,7 +11,7 @@ import uvicorn
 from bench.generator import cpu_s, play, saturate
 from bench.pacing import Plan, Saturation
 from bench.plain_server import Dub, NotDubbed, app
-from tests.support.server import free_port
+from serve_app.operations.place import free_port
 
 ONE_EACH = Plan((0.0, 0.0), cadence_s=10.0, warm_s=0.0, seconds=1.0)
 

@@ -5,15 +5,15 @@ import pytest
 from bench.profile import package, spent, stacks
 
 RAW = """\
-main (run.py:1);handle (serve_app/socket.py:20);loads (json/decoder.py:3) 30
-main (run.py:1);handle (serve_app/socket.py:21) 10
+main (run.py:1);handle (serve_app/transport/server.py:20);loads (json/decoder.py:3) 30
+main (run.py:1);handle (serve_app/transport/server.py:21) 10
 main (run.py:1);send (/venv/lib/python3.11/site-packages/engineio/payload.py:7) 60
 """
 
 
 def test_samples_count_for_the_innermost_frame():
     packages, functions = spent(stacks(RAW))
-    assert packages == [("engineio", 60), ("json", 30), ("serve_app.socket", 10)]
+    assert packages == [("engineio", 60), ("json", 30), ("serve_app.transport", 10)]
     assert functions[1] == ("loads (json/decoder.py)", 30)
 
 

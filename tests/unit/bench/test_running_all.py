@@ -25,7 +25,7 @@ def test_says_which_one_runs_and_how_long_it_takes(capsys):
 
 
 def test_all_together_keep_to_half_an_hour_with_quality():
-    assert sum(one.minutes for one in PLANNED) + 6 <= 30
+    assert sum(one.minutes for one in PLANNED if not one.by_name) + 6 <= 30
 
 
 def planned(module: str) -> Measurement:

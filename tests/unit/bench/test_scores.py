@@ -14,7 +14,7 @@ from bench.scores import (
     wer,
     word_errors,
 )
-from deployments.contracts import Span
+from deployments.contracts.values import Span
 
 
 def dubbed(original, dub, speed=1.0, dub_ms=6000):

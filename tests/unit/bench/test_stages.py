@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from bench.stages import measure, paced
-from serve_app.config import PROJECT_DIR, ConfigError
+from serve_app.configuration.loading import ConfigError
+from serve_app.configuration.shipped import PROJECT_DIR
 
 
 @pytest.mark.parametrize(("at_once", "most"), [(1, 1), (3, 3), (8, 7)])

@@ -31,21 +31,23 @@ def test_the_report_is_what_the_results_give():
     assert told == summary.render(summary.load(RESULTS), pictures), "`make report` writes bench/REPORT.md anew"
 
 
-def test_the_readme_s_figures_are_those_of_the_results():
-    told = summary.README.read_text(encoding="utf-8")
+def test_the_page_s_figures_are_those_of_the_results():
+    told = summary.FIGURES_PAGE.read_text(encoding="utf-8")
     assert summary.FIGURES.search(told)
-    assert told == summary.readme(told, summary.load(RESULTS)), "`make report` writes the README's figures anew"
+    assert told == summary.with_headlines(told, summary.load(RESULTS)), "`make report` writes the figures anew"
 
 
-def test_only_headlines_come_into_the_readme():
+def test_only_headlines_come_into_the_page():
     text = "before\n<!-- figures: make report -->\nold\n<!-- end of figures -->\nbehind"
     found = {"latency": result(targets=[target(met=True) | {"headline": True}, target("p99 of acks", met=True)])}
-    told = summary.readme(text, found)
-    assert f"| {TITLE}: p95 of the overhead | 70.5 ms | ≤ 60 ms |" in told
+    missed = {"latency": result(targets=[target(met=False) | {"headline": True}])}
+    assert "| **missed** |" in summary.with_headlines(text, missed)
+    told = summary.with_headlines(text, found)
+    assert f"| {TITLE}: p95 of the overhead | 70.5 ms | ≤ 60 ms | met |" in told
     assert "p99 of acks" not in told
     assert "old" not in told
     assert (told.split("\n")[0], told.split("\n")[-1]) == ("before", "behind")
-    assert "Nothing has been measured yet." in summary.readme(text, {})
+    assert "Nothing has been measured yet." in summary.with_headlines(text, {})
 
 
 def test_every_result_has_a_section_of_its_own():

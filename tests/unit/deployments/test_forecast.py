@@ -149,3 +149,13 @@ def test_a_single_call_that_takes_for_ever_counts_as_twice_what_was_expected() -
     expectation = learnt(*[(1, 2.0)] * 5, (1, 500.0))
     assert expectation.of(1) == 2.5
     assert expectation.at_worst(1) < 4.0
+
+
+def test_what_was_measured_holds_until_a_call_is_seen():
+    expectation = Expectation()
+    expectation.assume(0.1, 0.0)
+    assert expectation.at_worst(10) == 0.1
+    assert not expectation.known
+    assert expectation.worth_a_try_in_s(1.0) > 0
+    expectation.learn(15, 4.3, 1.0)
+    assert expectation.at_worst(15) == pytest.approx(4.3)

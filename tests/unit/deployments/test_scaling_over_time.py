@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.scaling import Load, ReplicaLoad, ScalingOptions, replicas_wanted
+from deployments.replica.scaling import Load, ReplicaLoad, ScalingOptions, replicas_wanted
 
 COMPUTING_S = 0.6
 LOADING_S = 40.0

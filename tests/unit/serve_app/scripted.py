@@ -2,10 +2,11 @@
 
 import asyncio
 
-from deployments.contracts import (
+from deployments.contracts.values import (
     AsrCapabilities,
     AudioFormat,
     EncodedAudio,
+    Outcome,
     Recognition,
     Segment,
     Speech,
@@ -15,11 +16,12 @@ from deployments.contracts import (
     TtsCapabilities,
 )
 from deployments.errors import Stage
-from serve_app.stream.negotiation import Abilities
-from serve_app.stream.values import Effect, Fragment, Outcome, Running, StreamLimits, StreamSettings, Submit
+from serve_app.stream.attempt_context import AttemptContext
+from serve_app.stream.negotiation import ModelCapabilities
+from serve_app.stream.values import Effect, Fragment, StreamLimits, StreamSettings, Submit
 
 M4A = AudioFormat("m4a", 48_000, 1)
-ABILITIES = Abilities(
+ABILITIES = ModelCapabilities(
     AsrCapabilities("ears", frozenset({"en"})),
     TranslationCapabilities("tongue", frozenset({("en", "es")})),
     TtsCapabilities("mouth", {"maria": "es"}, {"es": "maria"}),
@@ -62,10 +64,10 @@ class ScriptedDub:
         self.settings: list[StreamSettings] = []
         self._results: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def __call__(self, settings: StreamSettings, submit: Submit, running: Running) -> Outcome:
+    async def __call__(self, settings: StreamSettings, submit: Submit, context: AttemptContext) -> Outcome:
         fragment_id = submit.fragment.fragment_id
         self.settings.append(settings)
-        running(Stage.TRANSLATION, Outcome(OUTCOME.transcript))
+        context.start(Stage.TRANSLATION, Outcome(OUTCOME.transcript))
         self.started.put_nowait(fragment_id)
         if fragment_id in self.bugs:
             raise ZeroDivisionError("a bug")

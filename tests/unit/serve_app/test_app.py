@@ -9,9 +9,10 @@ import yaml
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from serve_app import preflight
 from serve_app.app import build
-from serve_app.config import PROJECT_DIR, ConfigError
+from serve_app.configuration.loading import ConfigError
+from serve_app.configuration.shipped import PROJECT_DIR
+from serve_app.operations import preflight
 
 FAKES = {"asr": {"engine": "fake"}, "translation": {"engine": "fake"}, "tts": {"engine": "fake"}}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from ray.serve.config import AutoscalingPolicy
 
 from serve_app.autoscaling import FragmentPolicy
-from serve_app.serve_file import POLICY
+from serve_app.configuration.serve_file import POLICY
 
 
 def context(fragments: float, running: int, target: int, **metrics: dict[str, float]) -> SimpleNamespace:

@@ -17,15 +17,15 @@ from pydantic import ValidationError
 from deployments.asr.deployment import Asr
 from deployments.asr.fake import FakeAsrOptions
 from deployments.audio.codec import Decoded
-from deployments.contracts import (
-    ASR_RATE_HZ,
+from deployments.contracts.engines import ASR_RATE_HZ, Utterance
+from deployments.contracts.values import (
     ITSELF,
     AudioFormat,
     EncodedAudio,
     FragmentRef,
+    ListenRequest,
     Recognition,
     TranscribeRequest,
-    Utterance,
 )
 from deployments.errors import (
     DeadlineExceeded,
@@ -36,9 +36,9 @@ from deployments.errors import (
     StageError,
     UnsupportedLanguage,
 )
-from deployments.health import FAILURES_IN_A_ROW
-from deployments.running import WEDGED_AFTER_S
-from deployments.script import Step
+from deployments.fault_script import Step
+from deployments.replica.health import FAILURES_IN_A_ROW
+from deployments.replica.watchdog import WEDGED_AFTER_S
 
 SPOKEN = "nobody may read this in a log"
 
@@ -166,7 +166,7 @@ async def test_elapsed_time_is_whole_milliseconds_of_decoding_and_recognising_wi
     engine.transcribe = passing(0.5, engine.transcribe)
     asr = Asr(engine, clock=lambda: now_s)
     asr._decoders.decode = passing(0.1237, asr._decoders.decode)
-    asr._threads.run = passing(5.0, asr._threads.run)
+    asr._finals.threads.run = passing(5.0, asr._finals.threads.run)
     transcript = await asr.transcribe(request(budget_ms=10_000))
 
     assert transcript.elapsed_ms == 624
@@ -276,13 +276,16 @@ async def test_fragments_that_wait_share_one_call_in_which_each_has_its_own_fate
     engine = Held()
     asr = Asr(engine)
     await asr.reconfigure({"max_batch_size": 8})
-    first = asyncio.create_task(asr.transcribe(request(sequence_number=1)))
+    first = asyncio.create_task(asr.transcribe(request(sequence_number=1, budget_ms=60_000)))
     await engine.begin()
-    bad = asyncio.create_task(asr.transcribe(request(b"this is not a recording", sequence_number=2)))
-    others = [asyncio.create_task(asr.transcribe(request(sequence_number=number))) for number in (12, 13, 14)]
+    bad = asyncio.create_task(asr.transcribe(request(b"this is not a recording", sequence_number=2, budget_ms=60_000)))
+    others = [
+        asyncio.create_task(asr.transcribe(request(sequence_number=number, budget_ms=60_000)))
+        for number in (12, 13, 14)
+    ]
     with pytest.raises(InvalidAudio):
         await bad
-    while asr._gatherer.n_waiting < 3:
+    while asr._finals.n_waiting < 3:
         await asyncio.sleep(0)
     engine.ended.release(2)
     answers = await asyncio.gather(first, *others, return_exceptions=True)
@@ -373,3 +376,58 @@ async def test_a_sentence_is_heard_at_the_start_and_measured_where_that_is_wante
     assert {(one.ref, one.language) for one in heard} == {(ITSELF, "en")}
     assert len(heard[0].samples) == pytest.approx(6 * ASR_RATE_HZ, rel=0.01)
     assert np.abs(heard[0].samples).max() > 0.1
+
+
+class Quick(OnlyEnglish):
+    """A second engine."""
+
+    model = "quick"
+
+
+def raw(*levels_ms: tuple[float, int]) -> EncodedAudio:
+    """A tone of each level (0 to 1) for so long, 16 kHz, mono."""
+    parts = [
+        level * np.sin(np.arange(ASR_RATE_HZ * duration_ms // 1000) * 0.3, dtype=np.float64)
+        for level, duration_ms in levels_ms
+    ]
+    samples = (np.concatenate(parts) * 32_767).astype("<i2")
+    return EncodedAudio(samples.tobytes(), AudioFormat("pcm_s16le", ASR_RATE_HZ, 1))
+
+
+async def test_interims_are_heard_by_their_own_engine_where_it_knows_the_language():
+    asr = Asr(FakeAsrOptions().build(), interim=Quick())
+    asked = request()
+    assert (await asr.transcribe(asked)).model == "fake"
+    assert (await asr.transcribe(replace(asked, interim=True))).model == "quick"
+    assert (await asr.transcribe(replace(asked, interim=True, language="es"))).model == "fake"
+
+
+async def test_an_interim_is_not_measured_for_a_dub_that_will_not_be():
+    asr = Asr(FakeAsrOptions().build())
+    assert (await asr.transcribe(request())).acoustics is not None
+    assert (await asr.transcribe(replace(request(), interim=True))).acoustics is None
+
+
+async def test_a_voice_is_told_frame_by_frame_behind_what_was_heard_before():
+    asr = Asr(FakeAsrOptions().build())
+    audio = raw((0.3, 64), (0.0, 64), (0.3, 96), (0.001, 40))
+    heard = await asr.listen(ListenRequest(ITSELF, audio, context_ms=64, budget_ms=5000))
+    assert heard.probabilities == (0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+
+
+async def test_a_voice_is_told_by_the_engine_where_it_can_and_never_in_what_is_too_quiet():
+    class Sure(OnlyEnglish):
+        def voice(self, samples):
+            assert len(samples) % 512 == 0
+            return np.full(len(samples) // 512, 0.7, np.float32)
+
+    asr = Asr(Sure())
+    heard = await asr.listen(ListenRequest(ITSELF, raw((0.0, 64), (0.3, 64)), context_ms=0, budget_ms=5000))
+    assert heard.probabilities == pytest.approx((0.0, 0.0, 0.7, 0.7))
+
+
+async def test_what_cannot_be_decoded_cannot_be_listened_to():
+    asr = Asr(FakeAsrOptions().build())
+    odd = EncodedAudio(b"\0" * 333, AudioFormat("pcm_s16le", ASR_RATE_HZ, 1))
+    with pytest.raises(InvalidAudio):
+        await asr.listen(ListenRequest(ITSELF, odd, context_ms=0, budget_ms=5000))

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from deployments import embedded
+from deployments import checksums as embedded
 from deployments.asr import AsrOptions
 from deployments.asr.clips import Clip
 from deployments.asr.faster_whisper import FasterWhisper, FasterWhisperOptions, TooMuchMemory, _embedded_model
 from deployments.asr.memory import Usage, nvml_usage
-from deployments.contracts import FragmentRef, Recognition, Utterance
+from deployments.contracts.engines import Utterance
+from deployments.contracts.values import FragmentRef, Recognition
 from deployments.errors import StageError
-from serve_app.gpus import count_gpus
+from serve_app.observability.gpus import count_gpus
 
 
 class Whisper:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deployments.audio import codec, pcm
-from deployments.contracts import AudioFormat, EncodedAudio
+from deployments.contracts.values import AudioFormat, EncodedAudio
 from deployments.errors import FragmentTooLarge, InvalidAudio, Stage, SynthesisFailed
 from tests.support import clips
 
@@ -218,11 +218,49 @@ def test_a_damaged_packet_in_the_middle_is_passed_over() -> None:
     assert codec.decode(labelled(bytes(data))).duration_ms == pytest.approx(2_000, abs=300)
 
 
-def test_frames_of_another_shape_are_passed_over() -> None:
-    stereo = codec.encode(tone(24_000, 0.5), 24_000, AudioFormat("aac", 24_000, 2))
-    decoded = codec.decode(labelled(encoded("aac").data + stereo.data))
-    assert decoded.channels == 1
-    assert decoded.duration_ms < 700
+def loud_ms(decoded: codec.Decoded) -> float:
+    return 1000 * np.count_nonzero(np.abs(decoded.samples[:, 0]) > 0.05) / decoded.sample_rate_hz
+
+
+@pytest.mark.parametrize("first", [(24_000, 1), (48_000, 2), (16_000, 2)])
+@pytest.mark.parametrize("then", [(48_000, 1), (24_000, 2), (16_000, 1), (32_000, 2)])
+@pytest.mark.parametrize("container", ["aac", "mp3"])
+def test_a_change_of_rate_or_channels_is_heard_whole(
+    container: str, first: tuple[int, int], then: tuple[int, int]
+) -> None:
+    parts = [codec.encode(tone(24_000, 1.0), 24_000, AudioFormat(container, *shape)).data for shape in (first, then)]
+
+    decoded = codec.decode(labelled(b"".join(parts)))
+
+    assert decoded.sample_rate_hz == first[0]
+    assert decoded.channels == max(first[1], then[1])
+    assert decoded.duration_ms == pytest.approx(2_000, abs=250)
+    assert loud_ms(decoded) == pytest.approx(2_000 * 0.93, abs=100)  # a sine is not always loud
+
+
+def test_a_damaged_header_changes_nothing() -> None:
+    odd = codec.encode(tone(24_000, 0.03), 24_000, AudioFormat("aac", 16_000, 2)).data
+    decoded = codec.decode(labelled(encoded("aac").data + odd + encoded("aac").data))
+
+    assert (decoded.sample_rate_hz, decoded.channels) == (24_000, 1)
+    assert decoded.duration_ms < 1_200
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("container", ["m4a", "mp4", "ogg", "opus", "flac", "webm", "wav"])
+def test_a_piece_of_a_file_is_told_to_lack_its_header(container: str, share: float) -> None:
+    data = encoded(container, 3.0).data
+    begins = {"ogg": b"OggS", "opus": b"OggS", "flac": b"\xff\xf8", "webm": b"\xa3"}.get(container)
+    at = data.index(begins, int(len(data) * share)) if begins and begins in data[int(len(data) * share) :] else 1
+    with pytest.raises(InvalidAudio, match="a fragment has to be a whole file"):
+        codec.decode(labelled(data[at or 1 :], container))
+
+
+def test_samples_of_the_other_byte_order_are_refused() -> None:
+    data = bytearray(encoded("wav").data)
+    data[:4] = b"RIFX"
+    with pytest.raises(InvalidAudio, match="big-endian"):
+        codec.decode(labelled(bytes(data), "wav"))
 
 
 # --- hostile media ----------------------------------------------------------------------------------------------

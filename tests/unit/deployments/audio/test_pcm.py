@@ -1,10 +1,11 @@
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.audio import pcm
-from deployments.contracts import Span
+from deployments.contracts.values import Span
 from deployments.errors import InvalidAudio
 
 
@@ -128,3 +129,38 @@ def test_what_is_far_below_the_loudest_is_a_pause() -> None:
 @pytest.mark.parametrize("n_samples", [0, 1, 99])
 def test_silence_has_no_loud_spans(n_samples: int) -> None:
     assert pcm.loud_spans(np.zeros(n_samples, dtype=np.float32), 48_000) == ()
+
+
+@pytest.mark.parametrize("weaker", [1.0, 0.95, 0.8])
+def test_channels_that_cancel_each_other_out_are_heard(weaker: float) -> None:
+    voice = np.sin(np.arange(16_000) / 9).astype(np.float32) / 2
+
+    heard = pcm.heard(np.stack([voice, -weaker * voice], axis=1))
+
+    assert np.abs(heard).max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_channels_that_have_nothing_in_common_are_mixed() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, (16_000, 2)).astype(np.float32)
+
+    assert np.allclose(pcm.heard(noise), (noise - noise.mean(axis=0)).mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_constant_offset_is_not_heard(channels: int) -> None:
+    voice = np.sin(np.arange(16_000) / 9).astype(np.float32)[:, None].repeat(channels, axis=1) / 10
+
+    heard = pcm.heard(voice + np.float32(0.6))
+
+    assert abs(float(heard.mean())) < 1e-4
+    assert np.abs(heard).max() == pytest.approx(0.1, abs=0.01)
+    assert pcm.heard(voice[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("law", ["mulaw", "alaw"])
+def test_a_telephones_bytes_mean_what_ffmpeg_says(law):
+    data = bytes(range(256))
+    context = av.CodecContext.create(f"pcm_{law}", "r")
+    context.sample_rate, context.layout = 8000, "mono"
+    [frame] = context.decode(av.Packet(data))
+    assert np.array_equal(pcm.from_bytes(data, law, 1)[:, 0] * 32_768, frame.to_ndarray()[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from deployments.contracts import FragmentRef, TranslateRequest
+from deployments.contracts.values import FragmentRef, TranslateRequest
 from deployments.errors import DeadlineExceeded, ModelFailed, UnsupportedLanguage
 from deployments.translation import TranslationOptions
 from deployments.translation.apertium import Apertium, ApertiumOptions

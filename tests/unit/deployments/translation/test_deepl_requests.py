@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.contracts import FragmentRef, TranslateRequest
+from deployments.contracts.values import FragmentRef, TranslateRequest
 from deployments.translation.deepl_requests import (
     MAX_REQUEST_BYTES,
     MAX_TEXTS,

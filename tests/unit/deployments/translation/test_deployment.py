@@ -1,6 +1,7 @@
 """The Translation deployment translates, measures, and tells every failure by its code."""
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from deployments.contracts import ITSELF, FragmentRef, TranslateRequest
+from deployments.contracts.values import ITSELF, FragmentRef, TranslateRequest
 from deployments.errors import (
     DeadlineExceeded,
     InvalidText,
@@ -21,9 +22,11 @@ from deployments.errors import (
     TranslationQuotaExceeded,
     UnsupportedLanguage,
 )
-from deployments.running import WEDGED_AFTER_S
-from deployments.script import Step
-from deployments.translation.deployment import MAX_TEXT_BYTES, Translation
+from deployments.fault_script import Step
+from deployments.replica.watchdog import WEDGED_AFTER_S
+from deployments.translation.apertium import ApertiumOptions
+from deployments.translation.deepl import DeepLOptions
+from deployments.translation.deployment import MAX_TEXT_BYTES, Batching, Translation
 from deployments.translation.fake import FakeTranslation, FakeTranslationOptions
 
 
@@ -168,6 +171,7 @@ async def test_the_engine_is_closed_when_the_replica_goes() -> None:
     translation = Translation(Closing(FakeTranslationOptions()))
     translation.check_health()
     del translation
+    gc.collect()
 
     assert closed == ["closed"]
 
@@ -215,3 +219,8 @@ async def test_a_failed_sentence_at_the_start_is_not_the_end_of_it() -> None:
             raise ModelFailed(Stage.TRANSLATION, "down")
 
     assert (await Translation(Down(FakeTranslationOptions()), measure=True).capabilities()).measured is None
+
+
+def test_deepl_gathers_and_apertium_does_not() -> None:
+    assert isinstance(DeepLOptions(engine="deepl", api_key="k").build(), Batching)
+    assert not isinstance(ApertiumOptions(engine="apertium").build(), Batching)

@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 
 from deployments.audio import codec
 from deployments.audio.timing import FitLimits
-from deployments.contracts import (
+from deployments.contracts.engines import Spoken
+from deployments.contracts.values import (
     AudioFormat,
-    Carried,
     EncodedAudio,
     FillRequest,
     FragmentRef,
+    Overhang,
     Span,
-    Spoken,
     SynthesizeRequest,
 )
 from deployments.errors import (
@@ -31,8 +31,8 @@ from deployments.errors import (
     ModelFailed,
     SynthesisFailed,
 )
-from deployments.health import FAILURES_IN_A_ROW
-from deployments.running import WEDGED_AFTER_S
+from deployments.replica.health import FAILURES_IN_A_ROW
+from deployments.replica.watchdog import WEDGED_AFTER_S
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
@@ -356,7 +356,7 @@ async def test_logs_name_the_fragment_and_never_the_text():
 
 
 MONO = AudioFormat("pcm_s16le", 24_000, 1)
-TONE = Carried((np.full(4800, 0.25) * 2**15).astype("<i2").tobytes(), 24_000)
+TONE = Overhang((np.full(4800, 0.25) * 2**15).astype("<i2").tobytes(), 24_000)
 """200 ms."""
 
 
@@ -372,48 +372,50 @@ def long_one(target_ms=2000, output=MONO, **more):
 
 async def test_what_runs_over_is_carried_and_opens_the_next_dub():
     deployment = tts(duration_factor=1.375)
-    one = await deployment.synthesize(long_one(may_carry=True))
+    one = await deployment.synthesize(long_one(may_run_over=True))
     assert (one.duration_ms, one.variance_percent, one.speed_ratio) == (2000, 0.0, 1.25)
-    assert one.carried.duration_ms == 200
-    other = await deployment.synthesize(long_one(carried=one.carried))
+    assert one.overhang.duration_ms == 200
+    other = await deployment.synthesize(long_one(overhang=one.overhang))
     assert other.duration_ms == 2000
-    carried = np.frombuffer(one.carried.data, dtype="<i2").astype(np.float32) / 2**15
-    np.testing.assert_allclose(dub_of(other)[: carried.shape[0]], carried, atol=1e-4)
-    assert np.abs(dub_of(other)[carried.shape[0] : 6720]).max() == 0, "80 ms of quiet before its own words"
+    overhang = np.frombuffer(one.overhang.data, dtype="<i2").astype(np.float32) / 2**15
+    np.testing.assert_allclose(dub_of(other)[: overhang.shape[0]], overhang, atol=1e-4)
+    assert np.abs(dub_of(other)[overhang.shape[0] : 6720]).max() == 0, "80 ms of quiet before its own words"
 
 
 async def test_without_leave_nothing_is_carried():
-    assert (await tts(duration_factor=1.375).synthesize(long_one())).carried is None
+    assert (await tts(duration_factor=1.375).synthesize(long_one())).overhang is None
 
 
-@pytest.mark.parametrize("limits", [FitLimits(carry_ms=0), FitLimits(carry_ms=100)])
+@pytest.mark.parametrize("limits", [FitLimits(overhang_ms=0), FitLimits(overhang_ms=100)])
 async def test_no_more_is_carried_than_the_limit(limits):
-    speech = await tts(duration_factor=1.375, limits=limits).synthesize(long_one(may_carry=True))
-    assert (speech.carried.duration_ms if speech.carried else 0) == limits.carry_ms
+    speech = await tts(duration_factor=1.375, limits=limits).synthesize(long_one(may_run_over=True))
+    assert (speech.overhang.duration_ms if speech.overhang else 0) == limits.overhang_ms
 
 
 async def test_formats_whose_pieces_dont_join_carry_nothing():
     deployment = tts(duration_factor=1.375)
-    assert (await deployment.synthesize(long_one(output=AudioFormat("aac", 48_000, 1), may_carry=True))).carried is None
-    assert (await deployment.synthesize(long_one(output=M4A, may_carry=True))).carried is not None
+    assert (
+        await deployment.synthesize(long_one(output=AudioFormat("aac", 48_000, 1), may_run_over=True))
+    ).overhang is None
+    assert (await deployment.synthesize(long_one(output=M4A, may_run_over=True))).overhang is not None
 
 
 async def test_silence_opens_with_what_was_carried():
-    heard = dub_of(await tts().fill(FillRequest(REF, 1000, MONO, 5000, carried=TONE)))
+    heard = dub_of(await tts().fill(FillRequest(REF, 1000, MONO, 5000, overhang=TONE)))
     np.testing.assert_allclose(heard[:4800], 0.25, atol=1e-4)
     assert np.abs(heard[4800:]).max() == 0
 
 
 async def test_it_is_heard_over_an_original_that_is_sent_back():
     samples, encoded = original()
-    speech = await tts().fill(FillRequest(REF, 1000, PCM, 5000, original=encoded, carried=TONE))
+    speech = await tts().fill(FillRequest(REF, 1000, PCM, 5000, original=encoded, overhang=TONE))
     heard = codec.decode(speech.audio).samples
     np.testing.assert_allclose(heard[1000:8600] - samples[1000:8600], 0.25, atol=1e-3)
     np.testing.assert_allclose(heard[10_600:], samples[10_600:], atol=1e-3)
 
 
 async def test_silence_shorter_than_what_was_carried_ends_without_a_click():
-    heard = dub_of(await tts().fill(FillRequest(REF, 100, MONO, 5000, carried=TONE)))
+    heard = dub_of(await tts().fill(FillRequest(REF, 100, MONO, 5000, overhang=TONE)))
     assert heard.shape == (2400,)
     assert heard[-1] == 0
     assert heard[1200] == pytest.approx(0.25, abs=1e-4)
@@ -427,7 +429,7 @@ async def test_the_voice_is_asked_to_take_the_time_that_it_has():
         return Spoken(np.full(24_000, 0.1, np.float32), 24_000)
 
     deployment = Tts(Engine(speak), BOOK, FitLimits())
-    for more in ({}, {"may_carry": True}, {"carried": TONE}):
+    for more in ({}, {"may_run_over": True}, {"overhang": TONE}):
         await deployment.synthesize(long_one(**more))
     assert [line.room_ms for line in lines] == [2000, 2400, 1720]
     assert [line.speech_ms for line in lines] == [2000, 2000, 1720]
@@ -459,3 +461,17 @@ async def test_what_is_measured_with_a_part_of_a_fragment_counts_in_proportion()
 
     measured = (await Tts(Slow(), BOOK, FitLimits(), measured_ms=2000).capabilities()).measured
     assert measured.fragment_ms >= 60
+
+
+@pytest.mark.parametrize("container", ["aac", "m4a", "mp3", "ogg", "flac", "wav", "pcm_s16le", "webm"])
+@pytest.mark.parametrize("target_ms", [10, 20, 50, 100, 200, 500])
+async def test_the_shortest_fragments_keep_the_rule_of_duration_in_every_format(container, target_ms):
+    try:
+        speech = await tts().fill(FillRequest(REF, target_ms, AudioFormat(container, 16_000, 1), 5000))
+    except DurationMismatch:
+        assert container == "aac" or target_ms < 20
+        return
+    found_ms = codec.decode(speech.audio).duration_ms
+    off_percent = abs(found_ms - target_ms) * 100 / target_ms
+    assert speech.variance_percent == pytest.approx(off_percent, abs=0.01)
+    assert off_percent <= (20 if speech.partial else 10)

@@ -7,7 +7,8 @@ import wave
 import numpy as np
 import pytest
 
-from deployments.contracts import FragmentRef, Line, Voice
+from deployments.contracts.engines import Line
+from deployments.contracts.values import FragmentRef, Voice
 from deployments.errors import InvalidText, ModelFailed, SynthesisFailed
 from deployments.tts import espeak
 from deployments.tts.espeak import EspeakOptions

@@ -1,15 +1,25 @@
 """Where the first voice would be late, the faster one speaks, in time."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from deployments.audio.timing import FitLimits
-from deployments.contracts import FASTER_NEEDS_MS, FASTER_VOICE, AudioFormat, FragmentRef, Spoken, SynthesizeRequest
+from deployments.contracts.engines import Spoken
+from deployments.contracts.values import (
+    FASTER_NEEDS_MS,
+    FASTER_VOICE,
+    AudioFormat,
+    FragmentRef,
+    Measured,
+    SynthesizeRequest,
+)
 from deployments.errors import ModelFailed, QueueFull, Stage
-from deployments.health import FAILURES_IN_A_ROW
+from deployments.replica import measuring
+from deployments.replica.health import FAILURES_IN_A_ROW
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
 from deployments.tts.voices import VoiceBook
@@ -85,6 +95,18 @@ async def test_one_that_is_known_to_take_too_long_is_not_begun(voices):
     speech = await tts.synthesize(request())
     assert speech.model == "quick"
     assert not voices[0].spoken
+
+
+async def test_what_each_voice_took_at_its_start_is_what_it_is_trusted_with(voices, monkeypatch):
+    first, faster = voices
+    took_ms = iter((24_000, 1000))
+    monkeypatch.setattr(measuring, "measured", lambda *_, **__: Measured(next(took_ms), 1, 1, 1))
+    tts = Tts(first, BOOK, FitLimits(), faster=faster, measured_ms=1000)
+    assert (await tts.capabilities()).faster_needs_ms == 1500
+    assert (await tts.synthesize(request(1500))).model == "quick"
+    assert (await tts.synthesize(replace(request(5000), text="hola, hola, hola, hola, hola"))).model == "quick"
+    assert not first.spoken
+    assert (await tts.synthesize(request(26_000))).model == "slow"
 
 
 async def test_with_no_time_for_both_the_faster_one_speaks(voices):

@@ -5,7 +5,8 @@ import pytest
 
 from deployments.audio import pcm
 from deployments.audio.timing import FitLimits
-from deployments.contracts import AudioFormat, Span, Spoken
+from deployments.contracts.engines import Spoken
+from deployments.contracts.values import AudioFormat, Span
 from deployments.errors import DeadlineExceeded, DurationMismatch
 from deployments.tts.fitting import fit, free_from_ms, room_ms, speech_ms
 
@@ -125,7 +126,7 @@ def carrying(spoken_ms, target_ms, speech, **more):
 
 
 def test_what_runs_over_the_end_is_handed_on_and_nothing_of_it_is_lost():
-    result = carrying(2750, 2000, (Span(0, 2000),), carry_ms=400)
+    result = carrying(2750, 2000, (Span(0, 2000),), overhang_ms=400)
     assert result.samples.shape == (2 * RATE_HZ,)
     assert result.verdict == "success"
     assert result.speed_ratio == 1.25
@@ -135,12 +136,12 @@ def test_what_runs_over_the_end_is_handed_on_and_nothing_of_it_is_lost():
 
 
 def test_a_dub_that_fits_hands_nothing_on():
-    assert carrying(2400, 2000, (Span(0, 2000),), carry_ms=400).over is None
+    assert carrying(2400, 2000, (Span(0, 2000),), overhang_ms=400).over is None
     assert carrying(2750, 2000, (Span(0, 2000),)).over is None
 
 
 def test_a_border_that_a_word_runs_over_clicks_on_neither_side():
-    result = carrying(2750, 2000, (Span(0, 2000),), carry_ms=400)
+    result = carrying(2750, 2000, (Span(0, 2000),), overhang_ms=400)
     assert result.samples[-1] == result.over[0] == result.over[-1] == 0
     loudest_step = np.abs(np.diff(spoken(1000).samples)).max()
     assert np.abs(np.diff(np.concatenate([result.samples, result.over]))).max() <= 1.3 * loudest_step
@@ -175,12 +176,12 @@ def test_speech_counts_from_where_the_dub_may_begin():
     assert speech_ms(()) is None
 
 
-@pytest.mark.parametrize("carry_ms", [0, 400])
-def test_soft_sounds_at_both_ends_are_kept_where_the_original_speaks_all_the_time(carry_ms):
+@pytest.mark.parametrize("overhang_ms", [0, 400])
+def test_soft_sounds_at_both_ends_are_kept_where_the_original_speaks_all_the_time(overhang_ms):
     soft = 0.002 * np.ones(40 * RATE_HZ // 1000, dtype=np.float32)
     voice = Spoken(np.concatenate([soft, spoken(2200).samples, soft]), RATE_HZ)
     dub = fit(
-        voice, 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=(Span(0, 2000),), carry_ms=carry_ms
+        voice, 2000, PCM, LIMITS, deadline_s=1.0, clock=lambda: 0.0, speech=(Span(0, 2000),), overhang_ms=overhang_ms
     ).samples
     (heard,) = pcm.loud_spans(dub, RATE_HZ)
     assert heard.start_ms >= 20

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from deployments.contracts import FragmentRef, Line, Voice
+from deployments.contracts.engines import Line
+from deployments.contracts.values import FragmentRef, Voice
 from deployments.errors import DurationMismatch, InvalidText, SynthesisFailed
 from deployments.tts import kokoro
 from deployments.tts.kokoro import KokoroOptions
-from deployments.tts.pace import Pace, estimate_s
+from deployments.tts.speech_rate import SpeechRate, estimate_s
 
 RATE_HZ = 24_000
 VOICE = Voice("spanish", "kokoro", "es", "jm_kumo")
@@ -36,7 +37,7 @@ class Model:
 
 def engine(model, **options):
     built = KokoroOptions(**options).build()
-    built._kokoro, built._styles, built._paces = model, {VOICE.name: np.zeros(1)}, {VOICE.name: Pace()}
+    built._kokoro, built._styles, built._paces = model, {VOICE.name: np.zeros(1)}, {VOICE.name: SpeechRate()}
     return built
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from deployments.contracts import FragmentRef, Line, Voice
+from deployments.contracts.engines import Line
+from deployments.contracts.values import FragmentRef, Voice
 from deployments.errors import GpuOutOfMemory, InvalidText, Stage, SynthesisFailed
 from deployments.tts.xtts import XttsOptions
 

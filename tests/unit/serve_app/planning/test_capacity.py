@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.contracts import Measured
+from deployments.contracts.values import Measured
 from serve_app.planning.capacity import UTILISATION, Fleet, machine, sentences
 from serve_app.planning.figures import INGRESS_MS
 

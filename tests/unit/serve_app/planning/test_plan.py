@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.planning.figures import Card, Figure, How
-from serve_app.planning.plan import Load, Work, cards, plan, replicas, streams_a_replica
+from serve_app.planning.plan import Demand, Work, cards, plan, replicas, streams_a_replica
 
 PROJECT = Path(__file__).parents[4]
 TIMEOUT_MS = 8000
@@ -24,7 +24,7 @@ def work(name="Tts", ms=900.0, memory_mib=1000.0, **fields):
 
 
 def planned(streams, *works, card=CARD, timeout_ms=TIMEOUT_MS, **load):
-    return plan(Load(streams, **load), works, card, timeout_ms)
+    return plan(Demand(streams, **load), works, card, timeout_ms)
 
 
 # --- streams a replica, replicas ---
@@ -33,7 +33,7 @@ def planned(streams, *works, card=CARD, timeout_ms=TIMEOUT_MS, **load):
 def test_a_replica_carries_what_the_sizing_comment_of_the_production_configuration_says():
     comment = " ".join((PROJECT / "configs" / "prod.yaml").read_text(encoding="utf-8").replace("#", "").split())
     utilisation, fragment_s = re.search(r"([\d.]+) × ([\d.]+) s × num_gpus ÷ \(computing time", comment).groups()
-    load = Load(1)
+    load = Demand(1)
     assert (load.utilisation, load.fragment_s) == (float(utilisation), float(fragment_s))
     assert streams_a_replica(work(ms=900), load) == pytest.approx(0.6 * 6 / 0.9)
     assert streams_a_replica(work(ms=900, num_gpus=0.5), load) == pytest.approx(0.6 * 6 * 0.5 / 0.9)
@@ -44,11 +44,11 @@ def test_a_whole_card_or_several_are_no_share_of_one():
 
 
 def test_calls_of_a_service_run_side_by_side():
-    assert streams_a_replica(work(ms=900, side_by_side=4), Load(1)) == pytest.approx(16)
+    assert streams_a_replica(work(ms=900, side_by_side=4), Demand(1)) == pytest.approx(16)
 
 
 def test_sockets_bound_what_a_replica_carries():
-    assert streams_a_replica(work(ms=1, most_streams=200), Load(1)) == 200
+    assert streams_a_replica(work(ms=1, most_streams=200), Demand(1)) == 200
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ that no rule allows raises AssertionError.
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.contracts.values import Outcome
 from deployments.errors import DeadlineExceeded, GpuOutOfMemory, Stage, StageError
 from serve_app.protocol import (
     ERROR_TABLE,
@@ -17,7 +18,7 @@ from serve_app.protocol import (
     FragmentQueued,
     StreamComplete,
 )
-from serve_app.stream.values import Cancel, Close, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
+from serve_app.stream.values import Cancel, Close, Emit, Fragment, StreamLimits, StreamSettings, Submit
 from tests.unit.serve_app.stream.recorder import Step
 
 RETRYABLE_AT_THE_DOOR = {"STREAM_PAUSED", "BACKPRESSURE_EXCEEDED", "RATE_LIMITED", "SERVER_DRAINING", "INTERNAL"}

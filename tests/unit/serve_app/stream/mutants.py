@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
+from deployments.contracts.values import Outcome
 from deployments.errors import GpuOutOfMemory, PermanentError, TransientError
 from serve_app.protocol import ERROR_TABLE, ErrorCode, FragmentProcessed
 from serve_app.stream import backpressure, ordering
 from serve_app.stream import session as core
 from serve_app.stream.attempts import Attempts
 from serve_app.stream.backpressure import InFlight, Level
-from serve_app.stream.history import Done, History, Undone
 from serve_app.stream.ordering import ReorderBuffer
-from serve_app.stream.results import present
+from serve_app.stream.result_builder import present
+from serve_app.stream.result_cache import Done, ResultCache, Undone
 from serve_app.stream.session import Session
 from serve_app.stream.statistics import Percentiles
-from serve_app.stream.values import Effect, Emit, Fragment, Outcome
+from serve_app.stream.values import Effect, Emit, Fragment
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Plant] = {}
@@ -142,18 +143,18 @@ def late_completion_gets_a_result_too(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def kept_result_is_computed_anew(patch: pytest.MonkeyPatch) -> None:
-    kind = History.find
+    kind = ResultCache.find
 
-    def find(self: History, fragment_id: str) -> Done | Undone | None:
+    def find(self: ResultCache, fragment_id: str) -> Done | Undone | None:
         past = kind(self, fragment_id)
         return Undone(past.result.sequence_number, past.digest, 0) if isinstance(past, Done) else past
 
-    patch.setattr(History, "find", find)
+    patch.setattr(ResultCache, "find", find)
 
 
 @mutant
 def failure_is_not_processed_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(History, "note_undone", lambda self, fragment_id, undone: None)
+    patch.setattr(ResultCache, "note_undone", lambda self, fragment_id, undone: None)
 
 
 @mutant
@@ -235,10 +236,10 @@ def every_result_goes_out_twice(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def kept_results_are_never_dropped(patch: pytest.MonkeyPatch) -> None:
-    def keep(self: History, digest: bytes, result: FragmentProcessed, *limits: int) -> None:
+    def keep(self: ResultCache, digest: bytes, result: FragmentProcessed, *limits: int) -> None:
         self._done[result.fragment_id] = Done(digest, result)
 
-    patch.setattr(History, "keep", keep)
+    patch.setattr(ResultCache, "keep", keep)
 
 
 @growing

@@ -6,12 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deployments.contracts import AudioFormat, EncodedAudio, Recognition, Segment, Speech, Transcript, Translation, Word
+from deployments.contracts.values import (
+    AudioFormat,
+    EncodedAudio,
+    Outcome,
+    Recognition,
+    Segment,
+    Speech,
+    Transcript,
+    Translation,
+    Word,
+)
 from deployments.errors import Stage, StageError
 from serve_app.protocol import Backpressure, ErrorCode, ErrorEvent, FragmentProcessed, FragmentQueued, ServerEvent
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
 from serve_app.stream.session import Session
-from serve_app.stream.values import Effect, Emit, Fragment, Outcome, StreamLimits, StreamSettings, Submit
+from serve_app.stream.values import Effect, Emit, Fragment, StreamLimits, StreamSettings, Submit
 
 M4A = AudioFormat("m4a", 48_000, 1)
 E = TypeVar("E", bound=ServerEvent)

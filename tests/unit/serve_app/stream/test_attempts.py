@@ -1,6 +1,6 @@
-from serve_app.stream.admission import Admission, StreamAdmission
+from deployments.contracts.values import Outcome
+from serve_app.scheduling.admission import Admission, StreamAdmission
 from serve_app.stream.attempts import Attempt, Attempts
-from serve_app.stream.values import Outcome
 from tests.unit.serve_app.stream.recorder import make_fragment
 
 SLACK_S, START_S = 0.25, 1.0

@@ -40,8 +40,8 @@ def live(session: Session, first: int, last: int, kind: str) -> None:
         later = now + 1 + 0.001 * (number % 997)
         for effect in effects:
             if isinstance(effect, Submit):
-                session.running(effect.ticket, Stage.TTS, outcome, now)
-                effect.said.note(number, f"what was said in fragment {number:012d}")
+                spoken = make_outcome(f"what was said in fragment {number:012d}", audio=b"d" * 64)
+                session.running(effect.ticket, Stage.TTS, spoken, now)
                 session.complete(effect.ticket, outcome, later)
         if kind == "resent":
             session.accept(make_fragment(number, f"fragment-{number:012d}"), later + 1)
@@ -75,7 +75,7 @@ def test_what_a_session_holds_stops_growing(kind):
 
 def test_the_measure_sees_what_grows():
     """Without the limit on kept results the same stream would be caught."""
-    session = Session(make_settings(), StreamLimits(kept_results=1_000_000, kept_bytes=1_000_000_000))
+    session = Session(make_settings(), StreamLimits.model_construct(kept_results=1_000_000, kept_bytes=1_000_000_000))
     live(session, 0, 500, "good")
     early = size_bytes(session)
     live(session, 500, 2_000, "good")

@@ -2,18 +2,18 @@ from typing import Any
 
 import pytest
 
-from deployments.contracts import AsrCapabilities, AudioFormat, TranslationCapabilities, TtsCapabilities
+from deployments.contracts.values import AsrCapabilities, AudioFormat, TranslationCapabilities, TtsCapabilities
 from serve_app.protocol import ErrorCode, StreamInit, WireError, parse
-from serve_app.stream.negotiation import Abilities, negotiate
+from serve_app.stream.negotiation import ModelCapabilities, negotiate
 from serve_app.stream.values import StreamLimits, StreamSettings
 
 PAIRS = frozenset({("en", "es"), ("en", "de"), ("en", "en"), ("fr", "es")})
 TTS = TtsCapabilities("mouth", {"ana": "es", "bea": "es", "all": "*"}, {"es": "ana"})
-ABLE = Abilities(AsrCapabilities("ears", frozenset({"en"})), TranslationCapabilities("tongue", PAIRS), TTS)
-TOLERANT = Abilities(AsrCapabilities("ears", None), TranslationCapabilities("tongue", None), TTS)
+ABLE = ModelCapabilities(AsrCapabilities("ears", frozenset({"en"})), TranslationCapabilities("tongue", PAIRS), TTS)
+TOLERANT = ModelCapabilities(AsrCapabilities("ears", None), TranslationCapabilities("tongue", None), TTS)
 
 
-def agree(abilities: Abilities = ABLE, limits: StreamLimits | None = None, **wishes: Any) -> StreamSettings:
+def agree(abilities: ModelCapabilities = ABLE, limits: StreamLimits | None = None, **wishes: Any) -> StreamSettings:
     config = {name: wishes.pop(name) for name in list(wishes) if name not in {"max_inflight", "timeout_ms"}}
     data = {"stream_id": "s", "worker_id": "w", "config": {"target_language": "es"} | config, **wishes}
     return negotiate(
@@ -21,7 +21,7 @@ def agree(abilities: Abilities = ABLE, limits: StreamLimits | None = None, **wis
     )
 
 
-def refused(abilities: Abilities = ABLE, **wishes: Any) -> WireError:
+def refused(abilities: ModelCapabilities = ABLE, **wishes: Any) -> WireError:
     with pytest.raises(WireError) as caught:
         agree(abilities, **wishes)
     assert set(caught.value.details) == {"field", "sent", "allowed"}
@@ -67,15 +67,15 @@ def test_a_language_is_not_translated_into_itself() -> None:
 
 def test_a_language_that_no_voice_speaks_is_refused() -> None:
     tts = TtsCapabilities("mouth", {"ana": "es"}, {"es": "ana"})
-    error = refused(Abilities(ABLE.asr, ABLE.translation, tts), target_language="de")
+    error = refused(ModelCapabilities(ABLE.asr, ABLE.translation, tts), target_language="de")
     assert error.details["allowed"] == "en→es"
 
 
 def test_where_any_pair_goes_the_ends_are_told() -> None:
     tts = TtsCapabilities("mouth", {"ana": "es"}, {"es": "ana"})
-    anywhere = refused(Abilities(TOLERANT.asr, TOLERANT.translation, tts), target_language="de")
+    anywhere = refused(ModelCapabilities(TOLERANT.asr, TOLERANT.translation, tts), target_language="de")
     assert anywhere.details["allowed"] == "from any language to es"
-    from_english = refused(Abilities(ABLE.asr, TOLERANT.translation, tts), target_language="de")
+    from_english = refused(ModelCapabilities(ABLE.asr, TOLERANT.translation, tts), target_language="de")
     assert from_english.details["allowed"] == "from en to es"
 
 
@@ -101,7 +101,7 @@ def test_default_is_no_voice_where_the_language_has_none() -> None:
 
 def test_default_may_be_a_voice_for_any_language() -> None:
     tts = TtsCapabilities("mouth", {"all": "*"}, {"*": "all"})
-    assert agree(Abilities(ABLE.asr, ABLE.translation, tts), target_language="de").voice == "all"
+    assert agree(ModelCapabilities(ABLE.asr, ABLE.translation, tts), target_language="de").voice == "all"
 
 
 def test_the_models_are_told_when_the_stream_is_ready() -> None:
@@ -114,4 +114,10 @@ def test_the_models_are_told_when_the_stream_is_ready() -> None:
 )
 def test_the_faster_voice_is_that_of_the_target_language(voices: dict[str, str], faster: str) -> None:
     tts = TtsCapabilities("mouth", TTS.voices, TTS.default_voices, faster_voices=voices)
-    assert agree(Abilities(ABLE.asr, ABLE.translation, tts)).faster_voice == faster
+    assert agree(ModelCapabilities(ABLE.asr, ABLE.translation, tts)).faster_voice == faster
+
+
+@pytest.mark.parametrize(("needs_ms", "kept_ms"), [(900, 900), (20_000, 4000)])
+def test_the_faster_voice_has_what_it_needs_and_leaves_half_of_the_time(needs_ms: int, kept_ms: int) -> None:
+    tts = TtsCapabilities("mouth", TTS.voices, TTS.default_voices, faster_voices={"es": "f"}, faster_needs_ms=needs_ms)
+    assert agree(ModelCapabilities(ABLE.asr, ABLE.translation, tts), timeout_ms=8000).faster_needs_ms == kept_ms

@@ -1,7 +1,8 @@
 import pytest
 
+from deployments.contracts.values import Outcome
 from deployments.errors import ModelFailed, Stage
-from serve_app.stream.values import Cancel, Outcome
+from serve_app.stream.values import Cancel
 from tests.unit.serve_app.stream.recorder import Recorder, failed, make_outcome, make_settings
 
 

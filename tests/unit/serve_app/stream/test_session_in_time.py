@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import QueueFull, Stage
-from serve_app.stream.admission import Admission
+from serve_app.scheduling.admission import Admission
 from serve_app.stream.session import Session
 from serve_app.stream.values import FASTER_VOICE, StreamLimits
 from serve_app.stream.voice_tier import HOLD_S

@@ -2,7 +2,7 @@ import pytest
 
 from deployments.errors import InvalidAudio, ModelFailed
 from serve_app.protocol import ErrorCode
-from serve_app.stream.history import MAX_UNDONE
+from serve_app.stream.result_cache import MAX_UNDONE
 from serve_app.stream.values import StreamLimits, Submit
 from tests.unit.serve_app.stream.recorder import Recorder, failed, make_outcome
 

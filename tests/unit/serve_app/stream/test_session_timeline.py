@@ -1,8 +1,8 @@
 """Segment times are absolute on the stream's timeline."""
 
+from deployments.contracts.values import Outcome
 from deployments.errors import InvalidAudio, ModelFailed
 from serve_app.protocol import ErrorCode, FragmentProcessed
-from serve_app.stream.values import Outcome
 from tests.unit.serve_app.stream.recorder import Recorder, failed, make_outcome, make_transcript
 
 

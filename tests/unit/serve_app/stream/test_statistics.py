@@ -2,10 +2,10 @@ import random
 
 import pytest
 
+from deployments.contracts.values import Outcome
 from deployments.errors import GpuOutOfMemory, InvalidAudio, Stage
-from serve_app.stream.results import present
+from serve_app.stream.result_builder import present
 from serve_app.stream.statistics import Percentiles, Statistics
-from serve_app.stream.values import Outcome
 from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
 
 

@@ -1,0 +1,1 @@
+"""What models and streams have agreed on."""

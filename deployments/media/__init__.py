@@ -1,0 +1,1 @@
+"""Whole media files, in and out. Knows no models and no sockets."""

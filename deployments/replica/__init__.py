@@ -1,0 +1,1 @@
+"""What every model replica is made of: threads, health, live settings, how long its calls take."""

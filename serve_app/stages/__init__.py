@@ -1,0 +1,1 @@
+"""The way of a fragment through the models, and the models as it sees them."""

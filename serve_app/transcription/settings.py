@@ -1,0 +1,50 @@
+"""What a transcription session is asked for, and the bounds that an operator sets. PURE."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LEAST_ENDPOINTING_MS = 300
+"""A shorter pause ends no utterance: each end costs a call of the model, and breaths are no ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionSettings:
+    """What one session was opened with; fixed for its life."""
+
+    language: str
+    """Base language spoken, such as en."""
+    hints: tuple[str, ...] = ()
+    """Words to expect."""
+    interims: bool = True
+    """Whether words are shown while they are being said."""
+    endpointing_ms: int | None = 500
+    """How long a pause ends an utterance; None: only a flush, the end and the longest utterance do."""
+    utterance_end_ms: int | None = None
+    """How long after the last word it is told that no more came; None: never."""
+    least_utterance_ms: int = 0
+    """A pause ends only an utterance that has lasted so long: whole files are cheaper in longer pieces."""
+
+
+class TranscriptionLimits(BaseModel):
+    """What a session may cost, and how often the models are asked for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen_ms: int = Field(default=256, ge=64, le=5000)
+    """How much audio is looked through for a voice at a time."""
+    interim_step_ms: int = Field(default=500, ge=100, le=10_000)
+    """From one interim to the next at the best; more where the models need longer."""
+    max_utterance_ms: int = Field(default=15_000, ge=5000, le=28_000)
+    """One that lasts longer is cut at its quietest place."""
+    final_timeout_ms: int = Field(default=10_000, ge=1000, le=120_000)
+    """From the end of an utterance to its final, which is empty if it takes longer."""
+    max_pending: int = Field(default=3, ge=1, le=64)
+    """Utterances of one session that wait for their final; audio is not listened to above that."""
+    max_backlog_ms: int = Field(default=30_000, ge=5000, le=600_000)
+    """Audio that waits to be listened to; above, no more is read from the client."""
+    idle_timeout_s: float = Field(default=300.0, gt=0)
+    """Without a message from the client."""
+    max_session_s: float = Field(default=3600.0, gt=0)
+    max_sessions: int = Field(default=64, ge=1, le=10_000)
+    """Of one ingress replica."""

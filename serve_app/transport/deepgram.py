@@ -1,0 +1,325 @@
+"""The door that Deepgram's clients know: `/v1/listen` as a WebSocket."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
+
+from deployments.logs import get_logger
+from serve_app.access import AccessDenied, Caller, Credentials, Principal, credentials
+from serve_app.protocol import ErrorCode, WireError, fast_json
+from serve_app.protocol.deepgram import (
+    IDLE_TIMEOUT_S,
+    NO_FRAME,
+    InvalidQuery,
+    ListenQuery,
+    parse_query,
+    results,
+)
+from serve_app.transcription import (
+    Completed,
+    Event,
+    Final,
+    Interim,
+    Overdue,
+    SpeechStarted,
+    TranscriptionSettings,
+    UtteranceEnd,
+)
+from serve_app.transcription.settings import LEAST_ENDPOINTING_MS
+from serve_app.transport.transcriber import Transcriber, Transcribers
+from serve_app.transport.websocket import INTERNAL_ERROR, NORMAL_CLOSURE, SERVICE_RESTART, Receive, Scope, Send
+
+log = get_logger(__name__)
+PATH = "/v1/listen"
+DOOR = "deepgram"
+MAX_UNSENT = 256
+"""Messages that wait for the client to read; above, nothing more is read from it until it has."""
+_INVALID_KEY = (401, "INVALID_AUTH")
+_BUG = (500, "INTERNAL")
+_STATUS = {
+    ErrorCode.AUTH_FAILED: (403, "INSUFFICIENT_PERMISSIONS"),
+    ErrorCode.RATE_LIMITED: (429, "TOO_MANY_REQUESTS"),
+    ErrorCode.QUEUE_FULL: (503, "SERVICE_UNAVAILABLE"),
+    ErrorCode.SERVER_DRAINING: (503, "SERVICE_UNAVAILABLE"),
+}
+
+
+class _Refusal(Exception):
+    """The connection is not opened."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class DeepgramDoor:
+    """Serves the path.
+
+    Args:
+        sessions: of this ingress replica.
+    """
+
+    def __init__(self, sessions: Transcribers) -> None:
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "websocket":
+            message = "send a WebSocket upgrade to this path"
+            await JSONResponse({"category": "BAD_REQUEST", "message": message}, 426)(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
+        session_id = str(uuid.uuid4())
+        found = credentials(socket.headers, scope.get("subprotocols", ()))
+        try:
+            principal = self._enter(socket, found)
+            await self._serve(socket, session_id, principal, found.subprotocol)
+        except _Refusal as refusal:
+            await _refuse(socket, session_id, refusal)
+
+    async def _serve(self, socket: WebSocket, session_id: str, principal: Principal, subprotocol: str | None) -> None:
+        """Give one that was let in a session. However that ends, its places are free again."""
+        try:
+            query, settings, metadata = await self._negotiated(socket, session_id, principal)
+            outbox = _Outbox(socket, query, metadata)
+            transcriber = self._sessions.open(  # right behind its check: while it is accepted, others come and go
+                DOOR, session_id, principal, settings, query.audio_format(), outbox.tell, IDLE_TIMEOUT_S
+            )
+            await socket.accept(subprotocol, [(b"dg-request-id", session_id.encode())])
+            await _Conversation(socket, transcriber, outbox).serve()
+        finally:
+            self._sessions.close(session_id)
+            self._sessions.leave(principal)
+
+    def _enter(self, socket: WebSocket, found: Credentials) -> Principal:
+        headers = socket.headers
+        caller = Caller(
+            socket.client.host if socket.client else "", headers.get("origin"), headers.get("x-forwarded-for")
+        )
+        try:
+            return self._sessions.enter(DOOR, caller, found)
+        except AccessDenied as refused:
+            if refused.reason == "token":
+                raise _Refusal(*_INVALID_KEY, "Invalid credentials.") from None
+            raise _Refusal(*_STATUS[refused.error.code], str(refused)) from None
+
+    async def _negotiated(
+        self, socket: WebSocket, session_id: str, principal: Principal
+    ) -> tuple[ListenQuery, TranscriptionSettings, dict[str, Any]]:
+        try:
+            query = parse_query(socket.scope["query_string"].decode("latin-1"))
+            query.audio_format()
+        except InvalidQuery as error:
+            raise _Refusal(400, "INVALID_QUERY_PARAMETER", str(error)) from None
+        try:
+            self._sessions.check(principal, session_id)
+            abilities = await self._sessions.abilities()
+            self._sessions.check(principal, session_id)
+        except WireError as error:
+            raise _Refusal(*_STATUS.get(error.code, _BUG), error.message) from None
+        except Exception:
+            log.exception("transcription_not_opened", stream_id=session_id, door=DOOR)
+            raise _Refusal(*_BUG, "the server hit a bug on this request") from None
+        if abilities.languages is not None and query.base_language not in abilities.languages:
+            allowed = ", ".join(sorted(abilities.languages))
+            message = f"language={query.language[:40]!r} is not heard by {abilities.model}, which hears: {allowed}"
+            raise _Refusal(400, "INVALID_QUERY_PARAMETER", message)
+        pause_ms = query.endpointing
+        settings = TranscriptionSettings(
+            language=query.base_language,
+            hints=query.hints,
+            interims=query.interim_results,
+            endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
+            utterance_end_ms=query.utterance_end_ms,
+        )
+        return query, settings, _metadata(session_id, abilities.model)
+
+
+class _Outbox:
+    """What goes to one client, in order."""
+
+    def __init__(self, socket: WebSocket, query: ListenQuery, metadata: dict[str, Any]) -> None:
+        self.endings: asyncio.Queue[Overdue | Completed] = asyncio.Queue()
+        """Why the conversation has to end, and that all is said."""
+        self._socket = socket
+        self._query = query
+        self._metadata = metadata
+        self._unsent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._unfinished = False
+        """Whether the last final with words left its utterance open."""
+
+    def tell(self, event: Event) -> None:
+        """Put an event into Deepgram's words, where it has some."""
+        match event:
+            case Interim():
+                self._results(event, words=(), confidence=0.0, is_final=False)
+            case Final():
+                said = bool(event.text) or self._unfinished
+                self._unfinished = said and not event.utterance_over
+                if event.failure is not None:
+                    description = f"{event.failure.code}: {event.failure.message}"
+                    self.put({"type": "Error", "variant": event.failure.code, "description": description})
+                self._results(
+                    event,
+                    words=event.words,
+                    confidence=event.confidence,
+                    is_final=True,
+                    speech_final=said and event.utterance_over,
+                    from_finalize=event.flushed,
+                )
+            case SpeechStarted(at_ms) if self._query.vad_events:
+                self.put({"type": "SpeechStarted", "channel": [0, 1], "timestamp": at_ms / 1000})
+            case UtteranceEnd(last_ms):
+                self.put({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last_ms / 1000})
+            case Overdue() | Completed():
+                self.endings.put_nowait(event)
+
+    def put(self, message: dict[str, Any]) -> None:
+        """Send a message after all others."""
+        self._unsent.put_nowait(message)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the client reads too slowly."""
+        return self._unsent.qsize() > MAX_UNSENT
+
+    async def write(self) -> None:
+        """Send what comes until this is cancelled."""
+        while True:
+            message = await self._unsent.get()
+            await self._socket.send_text(fast_json.dumps(message))
+            self._unsent.task_done()
+
+    async def flushed(self) -> None:
+        """Wait until all is sent."""
+        await self._unsent.join()
+
+    def _results(self, event: Interim | Final, **fields: Any) -> None:
+        told = {"speech_final": False, "from_finalize": False, **fields}
+        self.put(
+            results(self._query, self._metadata, start_ms=event.start_ms, end_ms=event.end_ms, text=event.text, **told)
+        )
+
+
+class _Conversation:
+    """One open socket."""
+
+    def __init__(self, socket: WebSocket, transcriber: Transcriber, outbox: _Outbox) -> None:
+        self._socket = socket
+        self._transcriber = transcriber
+        self._outbox = outbox
+        self._sha256 = hashlib.sha256()
+        self._asked_to_end = False
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "KeepAlive": lambda _: None,
+            "Finalize": lambda _: transcriber.flush(),
+            "CloseStream": lambda _: self._end(),
+            "Configure": self._configure,
+        }
+
+    async def serve(self) -> None:
+        """Until the client is done, gone or silent for too long."""
+        jobs = [asyncio.create_task(job) for job in (self._read(), self._outbox.write(), self._finish())]
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.wait(jobs)
+
+    async def _finish(self) -> None:
+        """Close once the session says so."""
+        while not isinstance(ending := await self._outbox.endings.get(), Completed):
+            if ending.why == "idle":
+                await self._socket.close(INTERNAL_ERROR, NO_FRAME)
+                return
+            self._transcriber.end()
+        await self._bye()
+
+    def _end(self) -> None:
+        self._asked_to_end = True
+        self._transcriber.end()
+
+    async def _bye(self) -> None:
+        """Say goodbye; a client that did not ask for it may come again."""
+        self._outbox.put(self._metadata())
+        await self._outbox.flushed()
+        await self._socket.close(NORMAL_CLOSURE if self._asked_to_end else SERVICE_RESTART)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "type": "Metadata",
+            "transaction_key": "deprecated",
+            "request_id": self._transcriber.session_id,
+            "sha256": self._sha256.hexdigest(),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "duration": self._transcriber.received_ms / 1000,
+            "channels": 1,
+        }
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get("bytes")
+            if data is None:
+                self._command(message.get("text") or "")
+            elif not data:  # what older clients send for CloseStream
+                self._end()
+            elif not self._transcriber.ended:
+                self._sha256.update(data)
+                await self._transcriber.feed(data)
+            while self._outbox.crowded:
+                await self._outbox.flushed()
+
+    def _command(self, text: str) -> None:
+        self._transcriber.message()
+        try:
+            command = fast_json.loads(text)
+            handle = self._handlers[command["type"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            allowed = ", ".join(self._handlers)
+            self._outbox.put(
+                {
+                    "type": "Error",
+                    "variant": "SchemaError",
+                    "description": f"could not be read as a message; types that are: {allowed}",
+                    "message": text[:200],
+                }
+            )
+            return
+        handle(command)
+
+    def _configure(self, command: dict[str, Any]) -> None:
+        what = "KEYTERMS" if "keyterms" in command else "FEATURES"
+        self._outbox.put(
+            {
+                "type": "ConfigureFailure",
+                "request_id": self._transcriber.session_id,
+                "code": f"CONFIGURE_{what}_NOT_SUPPORTED",
+                "description": "name it in the query when the stream is opened",
+            }
+        )
+
+
+def _metadata(session_id: str, model: str) -> dict[str, Any]:
+    model_id = str(uuid.uuid5(uuid.NAMESPACE_URL, model))
+    info = {"name": model, "version": "1", "arch": model.partition("-")[0]}
+    return {"request_id": session_id, "model_uuid": model_id, "model_info": info}
+
+
+async def _refuse(socket: WebSocket, session_id: str, refusal: _Refusal) -> None:
+    """Answer the upgrade with a status, which clients show; browsers see a failed connection."""
+    message = refusal.message.encode("ascii", "replace").decode()
+    body = {"category": refusal.code, "message": message, "details": message, "request_id": session_id}
+    headers = {"dg-request-id": session_id, "dg-error": " ".join(message.split())}
+    await socket.send_denial_response(JSONResponse(body, refusal.status, headers))

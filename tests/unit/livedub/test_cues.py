@@ -1,0 +1,71 @@
+"""What becomes of results in subtitles."""
+
+from deployments.media.captions import TimedWord
+from livedub.cues import source_words, target_words
+from livedub.fragment import Failure, FragmentResult
+from serve_app.protocol import FragmentProcessed
+
+
+def result(
+    transcript: str | None, translation: str | None, segments: list[tuple[int, int, str]] | None = None, words=None
+):
+    entries = [
+        {"start_ms": a, "end_ms": b, "text": text, "confidence": 0.9, "words": words} for a, b, text in segments or []
+    ]
+    asset = {"asset_id": "t", "parent_asset_ids": [], "language": "en", "segments": entries}
+    processed = FragmentProcessed.model_validate(
+        {
+            "fragment_id": "f",
+            "stream_id": "s",
+            "sequence_number": 0,
+            "status": "success",
+            "transcript": transcript,
+            "translated_text": translation,
+            "processing_time_ms": 1,
+            "stage_timings": {},
+            "metadata": {"original_duration_ms": 1},
+            "assets": {"transcript": asset} if segments is not None else {},
+        },
+        strict=False,
+    )
+    return FragmentResult("f", 0, "success", processed, None, 1, 1)
+
+
+def test_words_are_said_when_the_recogniser_says() -> None:
+    words = [{"text": "Good", "start_ms": 6150, "end_ms": 6400, "confidence": 1.0},
+             {"text": "day.", "start_ms": 6500, "end_ms": 6900, "confidence": 1.0}]  # fmt: skip
+    spoken = result("a", "b", [(6100, 7000, " Good day. ")], words)
+
+    assert source_words(spoken, 6000, 6000) == [TimedWord("Good", 6150, 6400), TimedWord("day.", 6500, 6900, last=True)]
+    assert [word.start_ms for word in target_words(spoken, 6000, 6000)] == [6150]
+
+
+def test_without_words_they_are_spread_over_their_segments() -> None:
+    spoken = result("a b", "Buenos días.", [(6100, 7000, "Good day."), (7500, 9000, "Bye.")])
+
+    assert [(w.text, w.start_ms) for w in source_words(spoken, 6000, 6000)] == [
+        ("Good", 6100),
+        ("day.", 6550),
+        ("Bye.", 7500),
+    ]
+    first, second = target_words(spoken, 6000, 6000)
+    assert (first.start_ms, second.end_ms) == (6100, 9000)
+
+
+def test_without_segments_the_fragment_is_the_span() -> None:
+    assert source_words(result("a", "b"), 6000, 5000) == [TimedWord("a", 6000, 11_000, last=True)]
+    assert target_words(result("a", "b", []), 6000, 5000) == [TimedWord("b", 6000, 11_000, last=True)]
+
+
+def test_words_that_do_not_make_the_text_are_not_believed() -> None:
+    words = [{"text": "Gut", "start_ms": 6150, "end_ms": 6400, "confidence": 1.0}]
+    spoken = result("a", "b", [(6100, 7000, "Good day.")], words)
+
+    assert [word.text for word in source_words(spoken, 6000, 6000)] == ["Good", "day."]
+
+
+def test_nothing_said_and_nothing_processed_give_no_words() -> None:
+    refused = FragmentResult("f", 0, "failed", None, Failure("TIMEOUT", "late", retryable=True), 6, 1)
+    for silent in (result("", ""), result(None, None), refused):
+        assert source_words(silent, 0, 1000) == []
+        assert target_words(silent, 0, 1000) == []
