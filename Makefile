@@ -25,7 +25,7 @@ serve: setup packages ## Run the service with configs/local.yaml on port 8000 un
 	@$(BIN)/livedub serve configs/local.yaml
 
 test: setup packages-test ## Run all tests, on the real server and real models.
-	@$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=80
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=80 --durations=40
 	@$(BIN)/coverage report --include='serve_app/stream/*' --fail-under=100
 
 check: setup ## Lint, formatting, types and the arrows between modules.
