@@ -6,7 +6,6 @@ a captured decoder run code in the replica.
 """
 
 import json
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from deployments.audio import codec
+from deployments.audio.confinement import confine
 from deployments.contracts.values import AudioFormat, EncodedAudio
 from deployments.errors import FragmentTooLarge, InvalidAudio, Stage, StageError
 
@@ -22,8 +22,6 @@ CPU_LIMIT_S = 3.0
 """Of one decode. A minute of audio at 192 kHz takes a tenth of it; overload of the machine doesn't count."""
 WALL_LIMIT_S = 10.0
 """Of one decode, the hand-over included: nothing here waits, so this is what a machine without time looks like."""
-MEMORY_LIMIT_BYTES = 1024 * 1024 * 1024
-"""Address space beyond what the loaded process has. A minute at 192 kHz in stereo takes about 0.4 GiB."""
 
 Decode = Callable[[EncodedAudio], codec.Decoded]
 
@@ -33,7 +31,7 @@ def serve(decode: Decode = codec.decode) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the replica's business, and its end ends this one
     connection = Connection(int(sys.argv[1]))
     _warm_up()
-    _confine()
+    confine()
     connection.send_bytes(b"ready")
     while True:
         try:
@@ -81,16 +79,6 @@ def _warm_up() -> None:
             except StageError:
                 continue
     json.dumps(str(FragmentTooLarge(Stage.ASR, "warm")))
-
-
-def _confine() -> None:
-    """Take from this process what decoding doesn't need: more memory, files, core dumps."""
-    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - one line, and nothing to import
-        used_bytes = int(statm.read().split()[0]) * resource.getpagesize()
-    limit_bytes = used_bytes + MEMORY_LIMIT_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.setrlimit(limit, (0, 0))
 
 
 if __name__ == "__main__":

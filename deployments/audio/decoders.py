@@ -9,7 +9,6 @@ each of them.
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 
 from deployments.audio import codec, pcm
 from deployments.audio.codec import Decoded
+from deployments.audio.confinement import environment
 from deployments.audio.decode_worker import CPU_LIMIT_S, WALL_LIMIT_S
 from deployments.contracts.values import RAW_BYTES, EncodedAudio
 from deployments.errors import DeadlineExceeded, FragmentTooLarge, InternalFault, InvalidAudio, Stage
@@ -38,8 +38,6 @@ _TRIES = 2
 """The second one tells an input that kills decoders from a child that died of something else."""
 _MAX_HEADER_BYTES = 64 * 1024
 _MAX_SAMPLES_BYTES = 2 * 4 * (pcm.ms_to_samples(codec.MAX_DURATION_MS, codec.MAX_RATE_HZ) + 65_536)
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
-"""What a child inherits; above all no key of a service."""
 
 logger = get_logger(__name__)
 
@@ -204,14 +202,13 @@ class Decoders:
     def _launch(self) -> _Child:
         ours, theirs = Pipe(duplex=True)
         with theirs:
-            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
             process = subprocess.Popen(  # noqa: S603  # nosec B603 - our own program
                 [sys.executable, "-m", self._program, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**environment, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
+                env=environment(),
             )
         return _Child(process, ours, time.monotonic() + _START_LIMIT_S)
 

@@ -57,17 +57,26 @@ def read(info: MediaInfo, damage: Damage | None = None) -> Iterator[Pcm]:
     Raises:
         MediaUnreadable: nothing in it can be decoded, or the file can't be opened any more.
     """
+    try:
+        with open_media(info.path) as container:
+            yield from sound_of(container, info, damage)
+    except (OSError, av.error.FFmpegError) as error:
+        raise MediaUnreadable(f"Can't decode {info.path}: {reason(error)}") from None
+
+
+def sound_of(container: "av.container.InputContainer", info: MediaInfo, damage: Damage | None = None) -> Iterator[Pcm]:
+    """The sound of an open file that `info` describes; as `read`, which opens it.
+
+    Raises:
+        MediaUnreadable: nothing in it can be decoded.
+    """
     damage = damage if damage is not None else Damage()
     laid = _Laid(info)
     heard = False
-    try:
-        with open_media(info.path) as container:
-            for frame in _frames(container, cast("av.AudioStream", container.streams[info.sound.index]), damage):
-                heard = True
-                yield from laid.add(frame)
-            yield from laid.rest()
-    except (OSError, av.error.FFmpegError) as error:
-        raise MediaUnreadable(f"Can't decode {info.path}: {reason(error)}") from None
+    for frame in _frames(container, cast("av.AudioStream", container.streams[info.sound.index]), damage):
+        heard = True
+        yield from laid.add(frame)
+    yield from laid.rest()
     if not heard:
         why = f" ({damage})" if damage.packets else ""
         raise MediaUnreadable(f"{info.path} has no sound: nothing in it can be decoded{why}")

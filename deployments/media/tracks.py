@@ -111,25 +111,30 @@ def probe(path: Path, audio_track: str | None = None) -> MediaInfo:
     try:
         _refuse_rifx(path)
         with open_media(path) as container:
-            tracks = tuple(_track(stream) for stream in container.streams)
-            sound = _chosen([track for track in tracks if track.kind == "audio"], audio_track, path)
-            context = cast("av.AudioStream", container.streams[sound.index]).codec_context
-            videos = [stream for stream in container.streams.video if not tracks[stream.index].cover]
-            return MediaInfo(
-                path=path,
-                tracks=tracks,
-                sound=sound,
-                sample_rate_hz=min(max(context.sample_rate or _RATES_HZ[1], _RATES_HZ[0]), _RATES_HZ[1]),
-                channels=2 if context.channels > 1 else 1,
-                start_s=(container.start_time or 0) / av.time_base,
-                duration_s=container.duration / av.time_base if container.duration else None,
-                times_break=bool(container.format.flags & _TIMES_BREAK),
-                counted_sound=container.format.name in _WITHOUT_TIMES,
-                counted_pictures=container.format.name == "avi"
-                and any(stream.codec_context is not None and stream.codec_context.has_b_frames for stream in videos),
-            )
+            return described(container, path, audio_track)
     except (OSError, av.error.FFmpegError) as error:
         raise MediaUnreadable(f"Can't read {path}: {reason(error)}") from None
+
+
+def described(container: "av.container.InputContainer", path: Path, audio_track: str | None = None) -> MediaInfo:
+    """What an open file holds; as `probe`, which opens it by its path."""
+    tracks = tuple(_track(stream) for stream in container.streams)
+    sound = _chosen([track for track in tracks if track.kind == "audio"], audio_track, path)
+    context = cast("av.AudioStream", container.streams[sound.index]).codec_context
+    videos = [stream for stream in container.streams.video if not tracks[stream.index].cover]
+    return MediaInfo(
+        path=path,
+        tracks=tracks,
+        sound=sound,
+        sample_rate_hz=min(max(context.sample_rate or _RATES_HZ[1], _RATES_HZ[0]), _RATES_HZ[1]),
+        channels=2 if context.channels > 1 else 1,
+        start_s=(container.start_time or 0) / av.time_base,
+        duration_s=container.duration / av.time_base if container.duration else None,
+        times_break=bool(container.format.flags & _TIMES_BREAK),
+        counted_sound=container.format.name in _WITHOUT_TIMES,
+        counted_pictures=container.format.name == "avi"
+        and any(stream.codec_context is not None and stream.codec_context.has_b_frames for stream in videos),
+    )
 
 
 def _refuse_rifx(path: Path) -> None:

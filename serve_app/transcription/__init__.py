@@ -6,6 +6,7 @@ any monotonic clock. Samples are not known here: the shell cuts bytes where it i
 
 from serve_app.transcription.effects import Cancel, Effect, Listen, Recognise, Tell
 from serve_app.transcription.events import (
+    AudioFailed,
     Completed,
     Event,
     Final,
@@ -20,6 +21,7 @@ from serve_app.transcription.session import TranscriptionSession
 from serve_app.transcription.settings import TranscriptionLimits, TranscriptionSettings
 
 __all__ = [
+    "AudioFailed",
     "Cancel",
     "Completed",
     "Effect",

@@ -72,6 +72,13 @@ class UtteranceEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioFailed:
+    """What comes can't be decoded, or not any further; finals for what could be, and the end, follow."""
+
+    failure: StageError
+
+
+@dataclass(frozen=True, slots=True)
 class Overdue:
     """The session has to end: its client says nothing any more, or it has lasted as long as one may."""
 
@@ -107,4 +114,4 @@ class Completed:
     statistics: Statistics
 
 
-Event: TypeAlias = SpeechStarted | SpeechEnded | Interim | Final | UtteranceEnd | Overdue | Completed
+Event: TypeAlias = SpeechStarted | SpeechEnded | Interim | Final | UtteranceEnd | AudioFailed | Overdue | Completed

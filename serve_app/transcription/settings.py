@@ -1,11 +1,18 @@
 """What a transcription session is asked for, and the bounds that an operator sets. PURE."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 LEAST_ENDPOINTING_MS = 300
 """A shorter pause ends no utterance: each end costs a call of the model, and breaths are no ends."""
+
+RECORDING_LISTEN_MS, RECORDING_UTTERANCE_MS, RECORDING_TIMEOUT_MS, RECORDING_PENDING = 5_000, 28_000, 120_000, 8
+"""Limits of whole files, in place of those of live sessions: see `TranscriptionLimits`."""
+_DAY_S = 86_400.0
+LEAST_RECORDING_UTTERANCE_MS = 12_000
+"""What a pause may end of a whole file: a call of the model costs much the same for one second as for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +55,20 @@ class TranscriptionLimits(BaseModel):
     max_session_s: float = Field(default=3600.0, gt=0)
     max_sessions: int = Field(default=64, ge=1, le=10_000)
     """Of one ingress replica."""
+    max_recording_s: float = Field(default=14_400.0, gt=0)
+    """Of a whole file; what is longer is refused, once so much of it has been heard."""
+    max_upload_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """Of a whole file, as it is sent."""
+
+    def of_recordings(self) -> Self:
+        """The same for whole files: many of their utterances wait at once, and for as long as live ones come first."""
+        return self.model_copy(
+            update={
+                "listen_ms": RECORDING_LISTEN_MS,
+                "max_utterance_ms": RECORDING_UTTERANCE_MS,
+                "final_timeout_ms": RECORDING_TIMEOUT_MS,
+                "max_pending": RECORDING_PENDING,
+                "idle_timeout_s": _DAY_S,
+                "max_session_s": _DAY_S,
+            }
+        )

@@ -7,9 +7,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, BinaryIO, Protocol
 
 from deployments.contracts.values import (
+    RAW_BYTES,
     A,
     AsrCapabilities,
     AudioFormat,
@@ -20,9 +22,12 @@ from deployments.contracts.values import (
 )
 from deployments.errors import InternalFault, Stage, StageError
 from deployments.logs import get_logger
+from deployments.media.stream_decoder import SOUND
 from serve_app.access import Access, AccessDenied, Caller, Credentials, Principal, Reason
 from serve_app.protocol import ErrorCode, WireError
+from serve_app.scheduling.fair_queue import Priority
 from serve_app.transcription import (
+    AudioFailed,
     Cancel,
     Completed,
     Effect,
@@ -34,6 +39,7 @@ from serve_app.transcription import (
     TranscriptionSession,
     TranscriptionSettings,
 )
+from serve_app.transport.decoding import Decoding
 from serve_app.transport.raw_audio import RawAudio
 from serve_app.transport.registry import now_s
 
@@ -45,6 +51,13 @@ class Ask(Protocol):
 
     def __call__(self, request: Request[A]) -> Awaitable[A]:
         """Ask a stage. Stops its work when it is cancelled; raises StageError."""
+
+
+class AskInTurn(Protocol):
+    """The models, where live calls come before others."""
+
+    def __call__(self, request: Request[A], priority: Priority = ...) -> Awaitable[A]:
+        """As `Ask`."""
 
 
 class SessionObserver(Protocol):
@@ -66,7 +79,7 @@ class Transcriber:
     Args:
         session: its rules, fresh.
         session_id: names it in logs and to the models.
-        audio_format: of what is fed.
+        source: the format of what is fed; or a file, which needs no feeding.
         ask: the models.
         tell: is called with each event, on the loop.
     """
@@ -75,15 +88,20 @@ class Transcriber:
         self,
         session: TranscriptionSession,
         session_id: str,
-        audio_format: AudioFormat,
+        source: AudioFormat | BinaryIO,
         ask: Ask,
         tell: Callable[[Event], None],
     ) -> None:
         self.session_id = session_id
         self._session = session
-        self._audio = RawAudio(audio_format)
         self._ask = ask
         self._tell = tell
+        self._decoding: Decoding | None = None
+        if isinstance(source, AudioFormat) and source.container in RAW_BYTES:
+            self._audio = RawAudio(source)
+        else:
+            self._audio = RawAudio(SOUND)
+            self._decoding = Decoding.of(source, self._take, self._decoded)
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
@@ -101,6 +119,14 @@ class Transcriber:
         """More audio, of which none is kept after the end; returns once more may come, which slows a client down."""
         if self.ended:
             return
+        if self._decoding is None:
+            await self._take(data)
+        else:
+            self._session.message(now_s())
+            await self._decoding.feed(data)
+
+    async def _take(self, data: bytes) -> None:
+        """Sound that can be cut between any two samples."""
         self._audio.add(data)
         self._perform(self._session.audio(self._audio.received_ms, now_s()))
         await self._room.wait()
@@ -118,10 +144,22 @@ class Transcriber:
     def end(self) -> None:
         """No more audio comes: `Completed` follows the last final."""
         self.ended = True
+        if self._decoding is None:
+            self._perform(self._session.end(now_s()))
+        else:
+            self._decoding.end()
+
+    def _decoded(self, failure: StageError | None) -> None:
+        """All sound has come, or no more can."""
+        self.ended = True
+        if failure is not None:
+            self._tell(AudioFailed(failure))
         self._perform(self._session.end(now_s()))
 
     def disconnect(self) -> None:
         """The client is gone."""
+        if self._decoding is not None:
+            self._decoding.close()
         self._perform(self._session.disconnect())
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -211,7 +249,7 @@ class Transcribers:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: AskInTurn,
         abilities: Callable[[], Awaitable[AsrCapabilities]],
         limits: Callable[[], TranscriptionLimits],
         observer: SessionObserver,
@@ -229,6 +267,11 @@ class Transcribers:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def limits(self) -> TranscriptionLimits:
+        """In force right now."""
+        return self._limits()
 
     def enter(self, door: str, caller: Caller, found: Credentials) -> Principal:
         """Let a connection in.
@@ -255,7 +298,7 @@ class Transcribers:
         """
         if self.draining:
             raise WireError(ErrorCode.SERVER_DRAINING, "this server is shutting down; connect again")
-        most = self._limits().max_sessions
+        most = self.limits.max_sessions
         if len(self._open) >= most:
             raise WireError(ErrorCode.QUEUE_FULL, f"{most} sessions are open, which is this server's limit")
         others = [*self._others(), *(principal for _, principal, _ in self._open.values())]
@@ -267,7 +310,7 @@ class Transcribers:
         session_id: str,
         principal: Principal,
         settings: TranscriptionSettings,
-        audio_format: AudioFormat,
+        source: AudioFormat | BinaryIO,
         tell: Callable[[Event], None],
         idle_timeout_s: float | None = None,
     ) -> Transcriber:
@@ -278,11 +321,12 @@ class Transcribers:
             session_id: names it; never used before.
             principal: whose it is.
             settings: what it was asked for.
-            audio_format: of what will be fed.
+            source: the format of what will be fed, raw or not; or a whole file, which live sessions come before.
             tell: is called with each event.
             idle_timeout_s: instead of the configured one.
         """
-        limits = self._limits()
+        live = isinstance(source, AudioFormat)
+        limits = self.limits if live else self.limits.of_recordings()
         if idle_timeout_s is not None:
             limits = limits.model_copy(update={"idle_timeout_s": idle_timeout_s})
 
@@ -303,7 +347,8 @@ class Transcribers:
                 )
 
         session = TranscriptionSession(settings, limits, now_s())
-        transcriber = Transcriber(session, session_id, audio_format, self._ask, observed)
+        ask: Ask = self._ask if live else partial(self._ask, priority=Priority.BACKGROUND)
+        transcriber = Transcriber(session, session_id, source, ask, observed)
         self._open[session_id] = (door, principal, transcriber)
         self._count(door)
         log.info("transcription_opened", stream_id=session_id, door=door, language=settings.language)

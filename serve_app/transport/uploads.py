@@ -1,0 +1,71 @@
+"""Bodies of requests that are files: written to the disk as they come, bounded in size and in waiting."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+SILENT_LIMIT_S = 30.0
+"""Without a byte of a body; above, its client is taken for gone."""
+WRITE_BYTES = 1024 * 1024
+"""That are gathered before they are written, in a thread."""
+
+
+class UploadRefused(Exception):
+    """A body that is not taken.
+
+    Args:
+        status: HTTP's.
+        message: what was sent and what is allowed.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@asynccontextmanager
+async def stored(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[BinaryIO]:
+    """A body as a file without a name, at its beginning; it is gone when the block is left.
+
+    Raises:
+        UploadRefused: 400 for an empty one, 408 for one that does not go on, 413 for one that is too large, 507 where
+            the disk is full.
+    """
+    with tempfile.TemporaryFile(buffering=0) as file:
+        size, gathered = 0, bytearray()
+        try:
+            async for data in _in_time(body):
+                size += len(data)
+                if size > max_bytes:
+                    raise UploadRefused(413, f"the body has more than {max_bytes} bytes, which is the most")
+                gathered += data
+                if len(gathered) >= WRITE_BYTES:
+                    await asyncio.to_thread(_write, file, bytes(gathered))
+                    gathered.clear()
+            if size == 0:
+                raise UploadRefused(400, "the body is empty; send the bytes of an audio or video file")
+            await asyncio.to_thread(_write, file, bytes(gathered))
+        except OSError as error:
+            raise UploadRefused(507, f"the body can't be stored: {error.strerror}") from None
+        file.seek(0)
+        yield file
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_LIMIT_S):
+                data = await anext(body)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise UploadRefused(408, f"nothing more of the body came for {SILENT_LIMIT_S:g} s") from None
+        yield data
