@@ -24,6 +24,11 @@ VOICE_FRAME_MS = 32
 RAW_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Audio without a container, which can be cut between any two samples: what one of these takes, of one channel."""
 
+OPUS_PACKETS: Final = "opus"
+"""Live audio as bare packets of Opus, one a message."""
+CONTAINER: Final = "container"
+"""Live audio in whatever container its bytes show, such as the WebM of a browser's recorder."""
+
 
 @dataclass(frozen=True, slots=True)
 class FragmentRef:

@@ -31,7 +31,7 @@ from deployments.media.stream_decoder import CPU_LIMIT_S, LENGTH_BYTES, PACKETS,
 from deployments.media.tracks import MediaUnreadable, described
 
 RATE_HZ = SOUND.sample_rate_hz
-_STREAM_OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
+_STREAM_OPTIONS = {"formatprobesize": "2048", "probesize": "2048", "analyzeduration": "0"}
 """Of a live stream: looking at more of it before the first sound comes would only be waiting."""
 _BUFFER_BYTES = 1024
 """Asked for at once, of a live stream."""

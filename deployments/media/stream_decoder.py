@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import BinaryIO, Final, Self, cast
 
 from deployments.audio.confinement import environment
-from deployments.contracts.values import AudioFormat
+from deployments.contracts.values import OPUS_PACKETS, AudioFormat
 from deployments.errors import InternalFault, InvalidAudio, Stage
 from deployments.logs import get_logger
 
@@ -24,8 +24,6 @@ PACKETS = "packets"
 LENGTH_BYTES = 2
 CPU_LIMIT_S = 3.0
 """Of the child between two reads or writes: nothing that comes in so small pieces takes a tenth of it."""
-OPUS = "opus"
-"""The container name of bare packets of Opus, one a message."""
 MAX_PACKET_BYTES = 2 ** (8 * LENGTH_BYTES) - 1
 READ_BYTES = 64 * 1024
 _MAX_COMPLAINT_BYTES = 4096
@@ -39,13 +37,14 @@ class StreamDecoder:
     """One source at work. `start`, then `feed` it while `read` is called, and `close` it however that ends.
 
     Args:
-        source: a file, from its beginning; or the container name of a live stream, where `opus` means packets.
+        source: a file, from its beginning; or the container name of a live stream, of which OPUS_PACKETS alone means
+            something.
         program: the module that the child runs.
     """
 
     def __init__(self, source: BinaryIO | str, program: str = PROGRAM) -> None:
         self._file = None if isinstance(source, str) else source
-        self._packets = source == OPUS
+        self._packets = source == OPUS_PACKETS
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
         self._ended = False
@@ -72,14 +71,9 @@ class StreamDecoder:
             self.end()
 
     async def feed(self, data: bytes) -> None:
-        """More of a live stream; waits while the child has enough to do. One that has ended takes nothing.
-
-        Raises:
-            InvalidAudio: a packet is longer than one can be.
-        """
+        """More of a live stream; waits while the child has enough to do. One that has ended takes nothing."""
         if self._packets:
-            if len(data) > MAX_PACKET_BYTES:
-                raise InvalidAudio(Stage.ASR, f"a packet of {len(data)} bytes, at most {MAX_PACKET_BYTES} are accepted")
+            data = data[:MAX_PACKET_BYTES]  # which no packet is, so that it is passed over like others that are none
             data = len(data).to_bytes(LENGTH_BYTES, "big") + data
         stdin = None if self._process is None else self._process.stdin
         if stdin is None or stdin.is_closing():

@@ -11,17 +11,22 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from deployments.contracts.values import AudioFormat, Word
+from deployments.contracts.values import CONTAINER, OPUS_PACKETS, AudioFormat, Word
 
-ENCODINGS: Final = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
+RAW_ENCODINGS: Final = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
 """Their names and ours, of raw audio."""
+ENCODINGS: Final = {**RAW_ENCODINGS, "opus": OPUS_PACKETS, "ogg-opus": CONTAINER, "flac": CONTAINER}
+"""The same with what is decoded on its way."""
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+_OPUS_RATE_HZ = 48_000
 MAX_HINTS = 100
 _BOOST: Final = re.compile(r":-?[\d.]+$")
 """Of a keyword; a keyterm has none."""
 MAX_FIELDS = 500
 IDLE_TIMEOUT_S = 10.0
 """Without any frame from the client."""
+NOT_DECODABLE = "DATA-0000"
+"""The reason of a close: what came can't be decoded as audio."""
 NO_FRAME = "NET-0001"
 """The reason of a close: nothing came from the client in time."""
 
@@ -48,10 +53,17 @@ class ListenQuery(BaseModel):
     punctuate: bool = False
     smart_format: bool = False
     multichannel: bool = False
+    utterances: bool = False
+    """Of a recording: whether it is told in parts too."""
+    utt_split: float = Field(default=0.8, ge=0.1, le=60)
+    """Of a recording: the pause in seconds that ends such a part."""
+    callback: str | None = None
     keyterm: tuple[str, ...] = Field(default=(), max_length=MAX_HINTS)
     keywords: tuple[str, ...] = Field(default=(), max_length=MAX_HINTS)
 
-    @field_validator("interim_results", "vad_events", "punctuate", "smart_format", "multichannel", mode="before")
+    @field_validator(
+        "interim_results", "vad_events", "punctuate", "smart_format", "multichannel", "utterances", mode="before"
+    )
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -96,14 +108,12 @@ class ListenQuery(BaseModel):
         """Of the frames that will come.
 
         Raises:
-            InvalidQuery: they would come in a container, or their rate is not said.
+            InvalidQuery: they are raw, and their rate is not said.
         """
-        if self.encoding is None:
-            message = "audio in containers is not supported on this socket; send raw audio and name its encoding"
-            raise InvalidQuery(f"{message}: {', '.join(ENCODINGS)}")
-        if self.sample_rate is None:
+        container = CONTAINER if self.encoding is None else ENCODINGS[self.encoding]
+        if self.encoding in RAW_ENCODINGS and self.sample_rate is None:
             raise InvalidQuery(f"sample_rate is needed with encoding={self.encoding}")
-        return AudioFormat(ENCODINGS[self.encoding], self.sample_rate, self.channels)
+        return AudioFormat(container, self.sample_rate or _OPUS_RATE_HZ, self.channels)
 
 
 _LISTS = ("keyterm", "keywords")
@@ -148,11 +158,7 @@ def results(
     from_finalize: bool,
 ) -> dict[str, Any]:
     """A `Results` message."""
-    alternative = {
-        "transcript": text if query.formatted else _bare(text),
-        "confidence": round(confidence, 4),
-        "words": [_word(query, word) for word in words],
-    }
+    alternative = _alternative(query, text, words, confidence)
     return {
         "type": "Results",
         "channel_index": [0, 1],
@@ -163,6 +169,52 @@ def results(
         "from_finalize": from_finalize,
         "channel": {"alternatives": [alternative]},
         "metadata": metadata,
+    }
+
+
+def recording(
+    query: ListenQuery, metadata: dict[str, Any], texts: Sequence[str], words: Sequence[Word], confidence: float
+) -> dict[str, Any]:
+    """The answer to a recording.
+
+    Args:
+        query: it came with.
+        metadata: of the request.
+        texts: of its finals.
+        words: of all of them.
+        confidence: of the whole.
+    """
+    channel = {"alternatives": [_alternative(query, " ".join(filter(None, texts)), words, confidence)]}
+    heard: dict[str, Any] = {"channels": [channel]}
+    if query.utterances:
+        heard["utterances"] = [_utterance(query, group) for group in _utterances(words, query.utt_split)]
+    return {"metadata": metadata, "results": heard}
+
+
+def _utterances(words: Sequence[Word], pause_s: float) -> list[list[Word]]:
+    groups: list[list[Word]] = []
+    for word in words:
+        if not groups or word.start_ms - groups[-1][-1].end_ms >= pause_s * 1000:
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _utterance(query: ListenQuery, words: Sequence[Word]) -> dict[str, Any]:
+    confidence = sum(word.confidence for word in words) / len(words)
+    return {
+        "start": words[0].start_ms / 1000,
+        "end": words[-1].end_ms / 1000,
+        "channel": 0,
+        **_alternative(query, " ".join(word.text for word in words), words, confidence),
+    }
+
+
+def _alternative(query: ListenQuery, text: str, words: Sequence[Word], confidence: float) -> dict[str, Any]:
+    return {
+        "transcript": text if query.formatted else _bare(text),
+        "confidence": round(confidence, 4),
+        "words": [_word(query, word) for word in words],
     }
 
 

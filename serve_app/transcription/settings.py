@@ -1,7 +1,7 @@
 """What a transcription session is asked for, and the bounds that an operator sets. PURE."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,6 +59,9 @@ class TranscriptionLimits(BaseModel):
     """Of a whole file; what is longer is refused, once so much of it has been heard."""
     max_upload_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """Of a whole file, as it is sent."""
+    fetch: Literal["off", "public", "any"] = "off"
+    """Whether a whole file may be named by a URL for this server to fetch: not at all, from public addresses, or from
+    those inside its networks too."""
 
     def of_recordings(self) -> Self:
         """The same for whole files: many of their utterances wait at once, and for as long as live ones come first."""

@@ -44,11 +44,7 @@ class Decoding:
         return cls(StreamDecoder(source.container if isinstance(source, AudioFormat) else source), take, over)
 
     async def feed(self, data: bytes) -> None:
-        """More has come of a source that is no file; waits while the decoder has enough to do.
-
-        Raises:
-            InvalidAudio: a packet is longer than one can be.
-        """
+        """More has come of a source that is no file; waits while the decoder has enough to do."""
         await self._started.wait()
         await self._decoder.feed(data)
 

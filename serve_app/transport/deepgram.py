@@ -1,4 +1,4 @@
-"""The door that Deepgram's clients know: `/v1/listen` as a WebSocket."""
+"""The door that Deepgram's clients know: `/v1/listen`, as a WebSocket; `deepgram_recorded` has it as a POST."""
 
 import asyncio
 import hashlib
@@ -7,21 +7,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from deployments.logs import get_logger
-from serve_app.access import AccessDenied, Caller, Credentials, Principal, credentials
-from serve_app.protocol import ErrorCode, WireError, fast_json
+from deployments.errors import StageError
+from serve_app.access import Principal, credentials
+from serve_app.protocol import fast_json
 from serve_app.protocol.deepgram import (
     IDLE_TIMEOUT_S,
     NO_FRAME,
-    InvalidQuery,
+    NOT_DECODABLE,
     ListenQuery,
-    parse_query,
     results,
 )
 from serve_app.transcription import (
+    AudioFailed,
     Completed,
     Event,
     Final,
@@ -32,30 +31,22 @@ from serve_app.transcription import (
     UtteranceEnd,
 )
 from serve_app.transcription.settings import LEAST_ENDPOINTING_MS
+from serve_app.transport.deepgram_entry import DOOR, Refusal, enter, live_metadata, negotiated
+from serve_app.transport.deepgram_recorded import RecordedDoor
 from serve_app.transport.transcriber import Transcriber, Transcribers
-from serve_app.transport.websocket import INTERNAL_ERROR, NORMAL_CLOSURE, SERVICE_RESTART, Receive, Scope, Send
+from serve_app.transport.websocket import (
+    INTERNAL_ERROR,
+    LIMIT_REACHED,
+    NORMAL_CLOSURE,
+    SERVICE_RESTART,
+    Receive,
+    Scope,
+    Send,
+)
 
-log = get_logger(__name__)
 PATH = "/v1/listen"
-DOOR = "deepgram"
 MAX_UNSENT = 256
 """Messages that wait for the client to read; above, nothing more is read from it until it has."""
-_INVALID_KEY = (401, "INVALID_AUTH")
-_BUG = (500, "INTERNAL")
-_STATUS = {
-    ErrorCode.AUTH_FAILED: (403, "INSUFFICIENT_PERMISSIONS"),
-    ErrorCode.RATE_LIMITED: (429, "TOO_MANY_REQUESTS"),
-    ErrorCode.QUEUE_FULL: (503, "SERVICE_UNAVAILABLE"),
-    ErrorCode.SERVER_DRAINING: (503, "SERVICE_UNAVAILABLE"),
-}
-
-
-class _Refusal(Exception):
-    """The connection is not opened."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 class DeepgramDoor:
@@ -67,27 +58,36 @@ class DeepgramDoor:
 
     def __init__(self, sessions: Transcribers) -> None:
         self._sessions = sessions
+        self._recorded = RecordedDoor(sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "websocket":
-            message = "send a WebSocket upgrade to this path"
-            await JSONResponse({"category": "BAD_REQUEST", "message": message}, 426)(scope, receive, send)
+            await self._recorded(scope, receive, send)
             return
         socket = WebSocket(scope, receive, send)
         session_id = str(uuid.uuid4())
         found = credentials(socket.headers, scope.get("subprotocols", ()))
         try:
-            principal = self._enter(socket, found)
+            principal = enter(self._sessions, socket, found)
             await self._serve(socket, session_id, principal, found.subprotocol)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             await _refuse(socket, session_id, refusal)
 
     async def _serve(self, socket: WebSocket, session_id: str, principal: Principal, subprotocol: str | None) -> None:
         """Give one that was let in a session. However that ends, its places are free again."""
         try:
-            query, settings, metadata = await self._negotiated(socket, session_id, principal)
-            outbox = _Outbox(socket, query, metadata)
+            agreed = await negotiated(self._sessions, socket, session_id, principal)
+            query = agreed.query
+            pause_ms = query.endpointing
+            settings = TranscriptionSettings(
+                language=query.base_language,
+                hints=query.hints,
+                interims=query.interim_results,
+                endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
+                utterance_end_ms=query.utterance_end_ms,
+            )
+            outbox = _Outbox(socket, query, live_metadata(session_id, agreed.model))
             transcriber = self._sessions.open(  # right behind its check: while it is accepted, others come and go
                 DOOR, session_id, principal, settings, query.audio_format(), outbox.tell, IDLE_TIMEOUT_S
             )
@@ -97,49 +97,6 @@ class DeepgramDoor:
             self._sessions.close(session_id)
             self._sessions.leave(principal)
 
-    def _enter(self, socket: WebSocket, found: Credentials) -> Principal:
-        headers = socket.headers
-        caller = Caller(
-            socket.client.host if socket.client else "", headers.get("origin"), headers.get("x-forwarded-for")
-        )
-        try:
-            return self._sessions.enter(DOOR, caller, found)
-        except AccessDenied as refused:
-            if refused.reason == "token":
-                raise _Refusal(*_INVALID_KEY, "Invalid credentials.") from None
-            raise _Refusal(*_STATUS[refused.error.code], str(refused)) from None
-
-    async def _negotiated(
-        self, socket: WebSocket, session_id: str, principal: Principal
-    ) -> tuple[ListenQuery, TranscriptionSettings, dict[str, Any]]:
-        try:
-            query = parse_query(socket.scope["query_string"].decode("latin-1"))
-            query.audio_format()
-        except InvalidQuery as error:
-            raise _Refusal(400, "INVALID_QUERY_PARAMETER", str(error)) from None
-        try:
-            self._sessions.check(principal, session_id)
-            abilities = await self._sessions.abilities()
-            self._sessions.check(principal, session_id)
-        except WireError as error:
-            raise _Refusal(*_STATUS.get(error.code, _BUG), error.message) from None
-        except Exception:
-            log.exception("transcription_not_opened", stream_id=session_id, door=DOOR)
-            raise _Refusal(*_BUG, "the server hit a bug on this request") from None
-        if abilities.languages is not None and query.base_language not in abilities.languages:
-            allowed = ", ".join(sorted(abilities.languages))
-            message = f"language={query.language[:40]!r} is not heard by {abilities.model}, which hears: {allowed}"
-            raise _Refusal(400, "INVALID_QUERY_PARAMETER", message)
-        pause_ms = query.endpointing
-        settings = TranscriptionSettings(
-            language=query.base_language,
-            hints=query.hints,
-            interims=query.interim_results,
-            endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
-            utterance_end_ms=query.utterance_end_ms,
-        )
-        return query, settings, _metadata(session_id, abilities.model)
-
 
 class _Outbox:
     """What goes to one client, in order."""
@@ -147,6 +104,8 @@ class _Outbox:
     def __init__(self, socket: WebSocket, query: ListenQuery, metadata: dict[str, Any]) -> None:
         self.endings: asyncio.Queue[Overdue | Completed] = asyncio.Queue()
         """Why the conversation has to end, and that all is said."""
+        self.failure: StageError | None = None
+        """Why no more audio could be decoded."""
         self._socket = socket
         self._query = query
         self._metadata = metadata
@@ -163,8 +122,7 @@ class _Outbox:
                 said = bool(event.text) or self._unfinished
                 self._unfinished = said and not event.utterance_over
                 if event.failure is not None:
-                    description = f"{event.failure.code}: {event.failure.message}"
-                    self.put({"type": "Error", "variant": event.failure.code, "description": description})
+                    self._error(event.failure)
                 self._results(
                     event,
                     words=event.words,
@@ -177,8 +135,15 @@ class _Outbox:
                 self.put({"type": "SpeechStarted", "channel": [0, 1], "timestamp": at_ms / 1000})
             case UtteranceEnd(last_ms):
                 self.put({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last_ms / 1000})
+            case AudioFailed(failure):
+                self.failure = failure
+                self._error(failure)
             case Overdue() | Completed():
                 self.endings.put_nowait(event)
+
+    def _error(self, failure: StageError) -> None:
+        description = f"{failure.code}: {failure.message}"
+        self.put({"type": "Error", "variant": failure.code, "description": description})
 
     def put(self, message: dict[str, Any]) -> None:
         """Send a message after all others."""
@@ -252,7 +217,10 @@ class _Conversation:
         """Say goodbye; a client that did not ask for it may come again."""
         self._outbox.put(self._metadata())
         await self._outbox.flushed()
-        await self._socket.close(NORMAL_CLOSURE if self._asked_to_end else SERVICE_RESTART)
+        if self._outbox.failure is not None:
+            await self._socket.close(LIMIT_REACHED, NOT_DECODABLE)
+        else:
+            await self._socket.close(NORMAL_CLOSURE if self._asked_to_end else SERVICE_RESTART)
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -311,15 +279,6 @@ class _Conversation:
         )
 
 
-def _metadata(session_id: str, model: str) -> dict[str, Any]:
-    model_id = str(uuid.uuid5(uuid.NAMESPACE_URL, model))
-    info = {"name": model, "version": "1", "arch": model.partition("-")[0]}
-    return {"request_id": session_id, "model_uuid": model_id, "model_info": info}
-
-
-async def _refuse(socket: WebSocket, session_id: str, refusal: _Refusal) -> None:
+async def _refuse(socket: WebSocket, session_id: str, refusal: Refusal) -> None:
     """Answer the upgrade with a status, which clients show; browsers see a failed connection."""
-    message = refusal.message.encode("ascii", "replace").decode()
-    body = {"category": refusal.code, "message": message, "details": message, "request_id": session_id}
-    headers = {"dg-request-id": session_id, "dg-error": " ".join(message.split())}
-    await socket.send_denial_response(JSONResponse(body, refusal.status, headers))
+    await socket.send_denial_response(refusal.response(session_id))

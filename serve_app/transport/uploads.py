@@ -2,9 +2,14 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import BinaryIO
+from io import FileIO
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+T = TypeVar("T")
 
 SILENT_LIMIT_S = 30.0
 """Without a byte of a body; above, its client is taken for gone."""
@@ -26,7 +31,7 @@ class UploadRefused(Exception):
 
 
 @asynccontextmanager
-async def stored(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[BinaryIO]:
+async def stored(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[FileIO]:
     """A body as a file without a name, at its beginning; it is gone when the block is left.
 
     Raises:
@@ -53,7 +58,7 @@ async def stored(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[Bi
         yield file
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
+def _write(file: FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
@@ -69,3 +74,21 @@ async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         except TimeoutError:
             raise UploadRefused(408, f"nothing more of the body came for {SILENT_LIMIT_S:g} s") from None
         yield data
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of work on a request whose body has been read; None: its client has gone, and the work stopped."""
+    working = asyncio.create_task(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.wait((working, gone))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,13 +1,16 @@
 """A client of `/v1/listen` that sends audio as fast as it is spoken and notes when each message comes."""
 
 import asyncio
+import io
 import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import av
 import numpy as np
 import websockets
+from numpy.typing import NDArray
 
 from deployments.audio import pcm
 
@@ -24,6 +27,26 @@ def loud(duration_ms: int) -> bytes:
 def quiet(duration_ms: int) -> bytes:
     """Digital silence."""
     return bytes(RATE_HZ * duration_ms // 1000 * 2)
+
+
+def contained(samples: NDArray[np.int16], rate_hz: int, container: str, codec: str) -> bytes:
+    """Sound, mono, as a file.
+
+    Args:
+        samples: of it.
+        rate_hz: of these.
+        container: FFmpeg's name of it.
+        codec: FFmpeg's name of it.
+    """
+    written = io.BytesIO()
+    with av.open(written, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
+        stream.bit_rate = 128_000
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = rate_hz, 0
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            output.mux(packet)
+    return written.getvalue()
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployments.contracts.values import AudioFormat, Word
-from serve_app.protocol.deepgram import InvalidQuery, parse_query, results
+from deployments.contracts.values import CONTAINER, OPUS_PACKETS, AudioFormat, Word
+from serve_app.protocol.deepgram import InvalidQuery, parse_query, recording, results
 
 RAW = "encoding=linear16&sample_rate=16000"
 
@@ -61,12 +61,39 @@ def test_an_encoding_that_is_not_supported_is_answered_with_those_that_are():
         parse_query("encoding=speex&sample_rate=16000")
 
 
+def test_raw_audio_whose_rate_is_not_told_is_refused():
+    with pytest.raises(InvalidQuery, match="sample_rate is needed"):
+        parse_query("encoding=mulaw").audio_format()
+
+
 @pytest.mark.parametrize(
-    ("sent", "said"), [("model=nova", "name its encoding"), ("encoding=mulaw", "sample_rate is needed")]
+    ("sent", "container"),
+    [
+        ("model=nova", CONTAINER),
+        ("encoding=ogg-opus", CONTAINER),
+        ("encoding=opus&sample_rate=48000", OPUS_PACKETS),
+        ("encoding=mulaw&sample_rate=8000", "mulaw"),
+    ],
 )
-def test_audio_whose_shape_is_not_told_is_refused(sent, said):
-    with pytest.raises(InvalidQuery, match=said):
-        parse_query(sent).audio_format()
+def test_audio_without_an_encoding_shows_itself_what_it_is(sent, container):
+    assert parse_query(sent).audio_format().container == container
+
+
+def test_a_recording_is_told_in_parts_where_pauses_are():
+    words = [Word("One,", 0, 400, 0.8), Word("two.", 500, 900, 0.6), Word("Three", 1800, 2000, 0.9)]
+    query = parse_query("utterances=true&utt_split=0.8&punctuate=true")
+    told = recording(query, {"request_id": "r"}, ["One, two.", "", "Three"], words, 0.75)
+    [channel] = told["results"]["channels"]
+    assert channel["alternatives"][0]["transcript"] == "One, two. Three"
+    first, second = told["results"]["utterances"]
+    assert (first["transcript"], first["start"], first["end"], first["confidence"]) == ("One, two.", 0.0, 0.9, 0.7)
+    assert (second["transcript"], len(second["words"])) == ("Three", 1)
+
+
+def test_a_recording_of_silence_has_an_empty_transcript():
+    told = recording(parse_query("utterances=true"), {}, [], [], 0.0)
+    assert told["results"]["channels"][0]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
+    assert told["results"]["utterances"] == []
 
 
 def test_too_many_fields_are_refused_before_they_are_kept():

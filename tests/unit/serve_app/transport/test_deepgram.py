@@ -25,6 +25,7 @@ from deployments.contracts.values import (
 )
 from deployments.errors import InvalidAudio, Stage
 from serve_app.access import Access, AccessOptions, AuthOptions, LimitsConfig, Rates
+from serve_app.scheduling.fair_queue import Priority
 from serve_app.transcription import TranscriptionLimits
 from serve_app.transport import deepgram
 from serve_app.transport.http import build_app
@@ -67,6 +68,7 @@ class Door:
         self.abilities_error: Exception | None = None
         self.loading: asyncio.Event | None = None
         self.asked = 0
+        self.priorities: list[Priority] = []
         self.hold = asyncio.Event()
         self.hold.set()
         self.sessions = Transcribers(self.ask, self.abilities, lambda: self.limits, self.counts, self.access)
@@ -79,7 +81,8 @@ class Door:
             raise self.abilities_error
         return AsrCapabilities("whisper-tiny.en", frozenset({"en"}))
 
-    async def ask(self, request):
+    async def ask(self, request, priority=Priority.LIVE):
+        self.priorities.append(priority)
         data = np.frombuffer(request.audio.data, "<i2")
         if isinstance(request, ListenRequest):
             new = data[request.context_ms * RATE_HZ // 1000 :]
