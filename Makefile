@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT := apertium apertium-eng-spa espeak-ng
-APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good prometheus
+APT_TEST := $(APT) ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good prometheus curl chromium \
+	$(shell command -v npm >/dev/null || echo nodejs npm)
 # The one way in which Python packages get in: a lock as it is, hashes checked, nothing resolved.
 INSTALL = $(BIN)/python requirements/install.py
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -73,8 +74,13 @@ endef
 packages:
 	$(call install_packages,$(APT))
 
-packages-test:
+packages-test: tests/js/node_modules/.installed
 	$(call install_packages,$(APT_TEST))
+
+tests/js/node_modules/.installed: tests/js/package-lock.json
+	$(call install_packages,$(APT_TEST))
+	@cd tests/js && npm ci --ignore-scripts --silent
+	@touch $@
 
 COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

@@ -72,6 +72,13 @@ class Finals:
         self._stretches.append(Stretch(final, from_ms, voice_end_ms, deadline, tries, settled=spoken is None))
         self.covered_ms = at_ms
 
+    def flush_last(self) -> bool:
+        """The last one on its way is what a flush asked for; False: none is on its way."""
+        if self._stretches:
+            last = self._stretches[-1]
+            last.final = replace(last.final, flushed=True)
+        return bool(self._stretches)
+
     def asked_by(self, ticket: int) -> Stretch | None:
         """The one whose try this is."""
         return next((one for one in self._stretches if one.tries.ticket == ticket), None)

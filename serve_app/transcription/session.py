@@ -329,7 +329,8 @@ class TranscriptionSession:
         if self._flush_ms is None or self._listened_ms < self._flush_ms:
             return
         told, self._flush_told, self._flush_ms = self._flush_told, False, None
-        if self._finals.covered_ms < self._listened_ms or (told and self._utterance is None):
+        all_covered = self._finals.covered_ms >= self._listened_ms
+        if not all_covered or (told and self._utterance is None and not self._finals.flush_last()):
             self._close(self._listened_ms, now, flushed=told)
 
     def _recognise(self, now: float) -> None:

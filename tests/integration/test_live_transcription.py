@@ -4,10 +4,12 @@ import asyncio
 import json
 import threading
 import time
+import wave
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import websockets
 from deepgram import DeepgramClient
@@ -16,8 +18,9 @@ from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 
 from deployments.audio import pcm
-from tests.support import clips
-from tests.support.captions import CHUNK_MS, RATE_HZ, loud, quiet
+from tests.support import browser, clips
+from tests.support.browser import with_chromium, with_node
+from tests.support.captions import CHUNK_MS, RATE_HZ, contained, loud, quiet
 from tests.support.speed import seconds
 from tests.support.words import word_error_rate
 
@@ -110,6 +113,80 @@ def test_real_speech_is_shown_while_it_lasts_and_final_after_it(serve, encoding)
     assert words[-1].end <= len(audio) / bytes_per_s
     assert heard.messages[-1].type == "Metadata"
     assert heard.messages[-1].duration == pytest.approx(len(audio) / bytes_per_s, abs=0.002)
+
+
+def transcript_of(final: dict[str, Any]) -> str:
+    return str(final["channel"]["alternatives"][0]["transcript"])
+
+
+@pytest.mark.timeout(300)
+@with_node
+@with_chromium
+async def test_a_browser_records_its_microphone_and_reads_what_was_said(serve, tmp_path):
+    """A page in Chromium, its MediaRecorder's WebM, and a key that only a subprotocol can carry."""
+    server = serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+    spoken = clips.SPEECH / CLIP
+    with wave.open(str(spoken)) as file:
+        lasts_s = file.getnframes() / file.getframerate()
+    came = await browser.run("media_recorder.mjs", server.url, "any", str(spoken), f"{lasts_s + 1:.1f}", timeout_s=120)
+    results = [message for message in came["messages"] if message["type"] == "Results"]
+    finals = [message for message in results if message["is_final"]]
+    assert came["protocol"] == "token"
+    assert came["close"][0] == 1000
+    assert word_error_rate([clips.transcripts()[CLIP]], [" ".join(map(transcript_of, finals))]) <= 0.3
+    assert len(results) > len(finals), "no words were shown before the end"
+
+
+@pytest.mark.timeout(300)
+def test_a_recording_is_heard_whole_by_the_python_sdk(serve):
+    server = serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+    recorded = (clips.SPEECH / "two_cities.flac").read_bytes()
+    answer = client_of(server).listen.v1.media.transcribe_file(
+        request=recorded,
+        model="nova-3",
+        punctuate=True,
+        utterances=True,
+        request_options={"timeout_in_seconds": round(seconds(120))},
+    )
+    [alternative] = answer.results.channels[0].alternatives
+    assert word_error_rate([clips.transcripts()["two_cities.flac"]], [alternative.transcript]) <= 0.15
+    assert all(one.start <= other.start for one, other in pairwise(alternative.words))
+    assert alternative.words[-1].end <= answer.metadata.duration == pytest.approx(44.37, abs=0.1)
+    assert len(answer.results.utterances) > 3
+
+
+@with_node
+async def test_the_javascript_sdk_streams_and_sends_recordings(fakes, tmp_path):
+    raw, stored = tmp_path / "raw.pcm", tmp_path / "recorded.webm"
+    audio = loud(2000) + quiet(1000)
+    raw.write_bytes(audio)
+    stored.write_bytes(contained(np.frombuffer(audio, "<i2"), RATE_HZ, "webm", "libopus"))
+    asked = {"encoding": "linear16", "sample_rate": RATE_HZ, "interim_results": "true"}
+    messages, recorded = await asyncio.gather(
+        browser.run("deepgram.mjs", fakes.url, KEY, "live", str(raw), json.dumps(asked)),
+        browser.run("deepgram.mjs", fakes.url, KEY, "recorded", str(stored), "{}"),
+    )
+    finals = [message for message in messages if message["type"] == "Results" and message["is_final"]]
+    assert any(map(transcript_of, finals))
+    assert (messages[-1]["type"], messages[-1]["duration"]) == ("Metadata", 3.0)
+    assert recorded["results"]["channels"][0]["alternatives"][0]["transcript"]
+
+
+async def test_curl_sends_a_file_and_is_told_what_is_wrong_with_another(fakes, tmp_path):
+    stored = tmp_path / "recorded.ogg"
+    stored.write_bytes(contained(np.frombuffer(loud(2000), "<i2"), RATE_HZ, "ogg", "libopus"))
+
+    async def curl(*arguments: str) -> dict[str, Any]:
+        command = ("curl", "-sS", "-H", f"Authorization: Token {KEY}", *arguments, f"{fakes.url}/v1/listen")
+        running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(seconds(60)):
+            printed, _ = await running.communicate()
+        return dict(json.loads(printed))
+
+    heard = await curl("--data-binary", f"@{stored}")
+    assert heard["results"]["channels"][0]["alternatives"][0]["transcript"]
+    refused = await curl("--data-binary", "hello")
+    assert "failed to process audio" in refused["message"]
 
 
 def test_each_utterance_gets_its_final_and_a_stream_of_them_loses_none(fakes):

@@ -210,6 +210,19 @@ def test_a_flush_of_nothing_new_is_answered_too():
     assert [final.flushed for final in simulation.finals] == [True]
 
 
+def test_a_flood_of_flushes_while_a_final_is_on_its_way_is_answered_by_that_final_alone():
+    simulation = Simulation(Models(words((500, 2000)), final_s=lambda _: 5.0))
+    simulation.send(2000)
+    for number in range(500):
+        simulation.at(2.1 + number / 1000, lambda: simulation.perform(simulation.session.flush(simulation.now)))
+    simulation.at(3.0, lambda: held.append(len(simulation.session._finals)))
+    held: list[int] = []
+    simulation.end_at(8.0)
+    simulation.run()
+    assert held == [1]
+    assert [(final.flushed, bool(final.text)) for final in simulation.finals] == [(True, True)]
+
+
 def test_a_word_that_ends_with_the_audio_is_not_lost():
     speech = words((500, 700), each_ms=200)
     simulation = spoken(speech, 700)
