@@ -55,6 +55,12 @@ $(VENV)/.installed: requirements/installer.lock requirements/build.lock requirem
 	@$(INSTALL) requirements/build.lock requirements/dev.lock --editable .
 	@touch $@
 
+# An environment beside ours: a client's older version, which can't stand beside its newer one.
+$(VENV)/deepgram-4/.installed: $(VENV)/.installed requirements/deepgram-4.lock
+	@$(BIN)/python -m venv --without-pip --clear $(@D)
+	@$(INSTALL) --into $(@D)/bin/python requirements/deepgram-4.lock
+	@touch $@
+
 apt_install = $(SUDO) apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(1) > /dev/null
 
@@ -74,7 +80,7 @@ endef
 packages:
 	$(call install_packages,$(APT))
 
-packages-test: tests/js/node_modules/.installed
+packages-test: tests/js/node_modules/.installed $(VENV)/deepgram-4/.installed
 	$(call install_packages,$(APT_TEST))
 
 tests/js/node_modules/.installed: tests/js/package-lock.json
@@ -92,6 +98,7 @@ lock: setup ## Resolve all of requirements/ anew from pyproject.toml; TORCH_CPU=
 	@$(COMPILE) --upgrade --extra prod --extra coqui --extra cuda -c requirements/dev.lock -c requirements/build.lock \
 		pyproject.toml -o requirements/prod.lock
 	@$(BIN)/python requirements/coqui.py $(TORCH_CPU)
+	@echo 'deepgram-sdk==4.8.1' | $(COMPILE) --upgrade - -o requirements/deepgram-4.lock
 
 alert-rules: ## Write the Prometheus operator's copy of k8s/monitoring/alerts.yaml anew.
 	@cd k8s/monitoring && { sed '/^spec:/q' prometheusrule.yaml; sed -n '/^groups:/,$$s/^\(.\)/  \1/p' alerts.yaml; } > .rule \

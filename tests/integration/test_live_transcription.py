@@ -7,6 +7,7 @@ import time
 import wave
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from tests.support.captions import CHUNK_MS, RATE_HZ, contained, loud, quiet
 from tests.support.speed import seconds
 from tests.support.words import word_error_rate
 
+PROJECT = Path(__file__).resolve().parents[2]
+SDK_4 = PROJECT / ".venv/deepgram-4/bin/python"
 KEY = "a-key-of-this-test"
 CLIP = "sense_and_sensibility-0870.wav"
 
@@ -170,6 +173,24 @@ async def test_the_javascript_sdk_streams_and_sends_recordings(fakes, tmp_path):
     assert any(map(transcript_of, finals))
     assert (messages[-1]["type"], messages[-1]["duration"]) == ("Metadata", 3.0)
     assert recorded["results"]["channels"][0]["alternatives"][0]["transcript"]
+
+
+@pytest.mark.skipif(not SDK_4.exists(), reason="no Deepgram SDK of version 4: make packages-test")
+async def test_the_python_sdk_of_version_4_streams_too(fakes, tmp_path):
+    raw = tmp_path / "raw.pcm"
+    raw.write_bytes(loud(2000) + quiet(1500))
+    asked = {"encoding": "linear16", "sample_rate": RATE_HZ, "interim_results": True, "vad_events": True}
+    asked["utterance_end_ms"] = "1000"
+    command = (SDK_4, PROJECT / "tests/support/deepgram_4.py", fakes.url, KEY, raw, json.dumps(asked))
+    running = await asyncio.create_subprocess_exec(*map(str, command), stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(seconds(90)):
+        printed, _ = await running.communicate()
+    came = json.loads(printed)
+    assert any(came["texts"])
+    assert came["kinds"][0] == "SpeechStarted"
+    assert came["kinds"][-1] == "Metadata"
+    assert "UtteranceEnd" in came["kinds"]
+    assert not {"Error", "Unhandled"} & set(came["kinds"])
 
 
 async def test_curl_sends_a_file_and_is_told_what_is_wrong_with_another(fakes, tmp_path):
