@@ -155,7 +155,7 @@ def test_a_recording_is_heard_whole_by_the_python_sdk(serve):
     assert word_error_rate([clips.transcripts()["two_cities.flac"]], [alternative.transcript]) <= 0.15
     assert all(one.start <= other.start for one, other in pairwise(alternative.words))
     assert alternative.words[-1].end <= answer.metadata.duration == pytest.approx(44.37, abs=0.1)
-    assert len(answer.results.utterances) > 3
+    assert len(answer.results.utterances) >= 2
 
 
 @with_node
