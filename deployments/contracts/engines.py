@@ -81,7 +81,8 @@ class Line:
     text: str
     voice: Voice
     target_duration_ms: int
-    """How long the original lasts. The engine asks for the rate that `pace.wanted_rate` says; the rest is stretched."""
+    """How long the original lasts. The engine asks for the rate that `speech_rate.wanted_rate` says; the rest is
+    stretched."""
     original: Samples | None = None
     """float32 (n_samples, n_channels) at `original_rate_hz`, for engines whose `wants_original` is set."""
     original_rate_hz: int = 0
@@ -89,6 +90,9 @@ class Line:
     """How long the original speaks within its duration; None: all the time."""
     room_ms: int | None = None
     """How long the voice may be heard, where that isn't the original's duration."""
+    rate: float | None = None
+    """How fast it is to be said, 1.0 being the voice's natural rate, where there is no original to fit;
+    `target_duration_ms` is a guess then."""
 
 
 @dataclass(frozen=True, slots=True)

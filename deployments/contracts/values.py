@@ -24,6 +24,8 @@ VOICE_FRAME_MS = 32
 RAW_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Audio without a container, which can be cut between any two samples: what one of these takes, of one channel."""
 
+SAID_RATE_HZ = 24_000
+"""Of what is said without an original."""
 OPUS_PACKETS: Final = "opus"
 """Live audio as bare packets of Opus, one a message."""
 CONTAINER: Final = "container"
@@ -300,6 +302,33 @@ class SynthesizeRequest(Request["Speech"]):
     """Whether the faster voice is to speak from the start."""
     acoustics: Acoustics | None = None
     """Of the original; None: the dub is as loud as the voice."""
+
+
+@dataclass(frozen=True, slots=True)
+class SayRequest(Request["Sound"]):
+    """A text for the Tts deployment to say as a voice says it: there is no original whose time it has to fit."""
+
+    STAGE = Stage.TTS
+    METHOD = "say"
+    ref: FragmentRef
+    text: str
+    """Never empty. A sentence or a few: nothing of it is heard before all of it is spoken."""
+    voice: str
+    """A key of voices.json."""
+    budget_ms: int
+    rate: float = 1.0
+    """How fast, 1.0 being the voice's natural rate; .25 to 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """The Tts deployment's answer to `SayRequest`."""
+
+    data: bytes
+    """16 bit integers, little endian, mono, `SAID_RATE_HZ`; quiet at both ends."""
+    model: str
+    elapsed_ms: int
+    """Speaking and stretching; waiting is not in it."""
 
 
 @dataclass(frozen=True, slots=True)

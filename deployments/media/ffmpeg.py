@@ -25,6 +25,18 @@ def url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
+def program() -> str:
+    """Where it is.
+
+    Raises:
+        FFmpegFailed: there is none.
+    """
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        raise FFmpegFailed("there is no FFmpeg here: install it and name it in IMAGEIO_FFMPEG_EXE") from None
+
+
 def run(arguments: Sequence[str], timeout_s: float) -> None:
     """Run FFmpeg to its end; it asks nothing and overwrites.
 
@@ -35,11 +47,8 @@ def run(arguments: Sequence[str], timeout_s: float) -> None:
     Raises:
         FFmpegFailed: it failed, or took too long.
     """
-    try:
-        program = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
-        raise FFmpegFailed("there is no FFmpeg here: install it and name it in IMAGEIO_FFMPEG_EXE") from None
-    command = [program, "-nostdin", "-y", "-loglevel", "error", *arguments]
+    found = program()
+    command = [found, "-nostdin", "-y", "-loglevel", "error", *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - a list, no shell; the program is the package's own
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=timeout_s,
@@ -48,7 +57,7 @@ def run(arguments: Sequence[str], timeout_s: float) -> None:
     except subprocess.TimeoutExpired:
         raise FFmpegFailed(f"not done within {timeout_s:.0f} s") from None
     except OSError as error:
-        raise FFmpegFailed(f"{program} can't be started: {error.strerror}") from None
+        raise FFmpegFailed(f"{found} can't be started: {error.strerror}") from None
     if done.returncode:
         lines = [_PREFIX.sub("", line) for line in done.stderr.decode(errors="replace").splitlines()]
         raise FFmpegFailed("; ".join(list(dict.fromkeys(filter(None, lines)))[:_KEPT_LINES]) or "no reason given")

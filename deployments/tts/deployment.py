@@ -20,6 +20,8 @@ from deployments.contracts.values import (
     FILL_MODEL,
     FillRequest,
     Measured,
+    SayRequest,
+    Sound,
     Speech,
     SynthesizeRequest,
     TtsCapabilities,
@@ -146,6 +148,24 @@ class Tts:
                 overhang_ms=speech.overhang.duration_ms if speech.overhang else 0,
             )
         return speech
+
+    async def say(self, request: SayRequest) -> Sound:
+        """Say a text as a voice says it.
+
+        Raises:
+            StageError: QueueFull where it can't be done in time, DeadlineExceeded, SynthesisFailed, InvalidText and
+                what else an engine raises.
+        """
+        with about(request.ref, Stage.TTS):
+            try:
+                sound = await self._first.say(request, request.budget_ms)
+            except StageError as error:
+                self._health.failed(error)
+                logger.warning("saying_failed", code=error.code, retryable=error.retryable)
+                raise
+            self._health.succeeded()
+            logger.info("said", model=sound.model, elapsed_ms=sound.elapsed_ms, n_characters=len(request.text))
+        return sound
 
     async def _speak(self, request: SynthesizeRequest) -> tuple[Speech, float]:
         """By the first voice if it can, by the faster one where there is one and the first would be late."""

@@ -132,7 +132,7 @@ class KokoroEngine:
             )
         pace = self._paces[line.voice.name]
         natural_s = pace.natural_s(phonemes)
-        if natural_s * 1000 / line.target_duration_ms > _HOPELESS:
+        if line.rate is None and natural_s * 1000 / line.target_duration_ms > _HOPELESS:
             raise _too_long(round(natural_s * 1000), line.target_duration_ms)
         rate = min(max(wanted_rate(natural_s * 1000, line), self._options.min_rate), self._options.max_rate)
         samples, sample_rate_hz = self._synthesize(phonemes, line.voice, rate)

@@ -6,26 +6,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from deployments.audio import codec, timing
+from deployments.audio import codec, pcm, timing
 from deployments.audio.decoders import Decoders
 from deployments.audio.loudness import gain, in_room, limited
 from deployments.audio.timing import FitLimits
 from deployments.contracts.engines import Line, Spoken, TtsEngine
 from deployments.contracts.values import (
     ITSELF,
+    SAID_RATE_HZ,
     Acoustics,
     AudioFormat,
     EncodedAudio,
     Measured,
+    SayRequest,
+    Sound,
     Speech,
     SynthesizeRequest,
+    Voice,
 )
 from deployments.errors import DeadlineExceeded, Stage, SynthesisFailed
 from deployments.replica import measuring
 from deployments.replica.slowdown import slowed
 from deployments.replica.thread_pool import ThreadPool, aside
 from deployments.text.spoken import in_words
-from deployments.tts.fitting import Fitted, fit, free_from_ms, speech_ms
+from deployments.tts.fitting import Fitted, Stretching, fit, free_from_ms, speech_ms
 from deployments.tts.licences import may_be_sold
 from deployments.tts.overhang import opened, packed
 from deployments.tts.voices import VoiceBook
@@ -36,6 +40,12 @@ _OWN_BUDGET_MS = 60_000
 """For the sentence that it is measured with."""
 _SHORT_MS = 100
 """What is shorter is measured: containers round there by more than the rule of duration takes."""
+_CHARACTER_MS = 70
+"""That a character takes, as a guess."""
+_SAME_RATE = 0.02
+"""What nobody hears."""
+_KEPT_QUIET_MS = 60.0
+"""At both ends of what is said, so that sentences put together have a pause between them."""
 VARIANCE_HIGH = "duration_variance_high"
 """The warning that goes with a partial result."""
 
@@ -133,6 +143,41 @@ class Speaker:
         speech = encoded(fitted, rate_hz, request.output, request.target_duration_ms, self.engine.model, self._limits)
         return replace(speech, elapsed_ms=round((self._clock() - started_s) * 1000)), spoken.rate
 
+    async def say(self, request: SayRequest, budget_ms: int) -> Sound:
+        """A text at the rate that was asked for.
+
+        Raises:
+            StageError: QueueFull where it can't be done within `budget_ms`, and what else an engine raises.
+        """
+        deadline_s = self._clock() + budget_ms / 1000
+        return await self.threads.run(lambda: self._said(request, deadline_s), budget_ms, size=len(request.text))
+
+    def _said(self, request: SayRequest, deadline_s: float) -> Sound:
+        started_s = self._clock()
+        voice = self._voice(request.voice)
+        text = in_words(request.text, voice.language)
+        guess_ms = max(1, round(_CHARACTER_MS * len(text) / request.rate))
+        line = Line(request.ref, text, voice, guess_ms, rate=request.rate)
+        spoken = slowed(lambda: self.engine.speak(line), self._slowdown)
+        _check_samples(spoken)
+        samples, rate_hz = pcm.heard(pcm.with_channel_axis(spoken.samples)), spoken.sample_rate_hz
+        left = request.rate / spoken.rate  # an engine has a slowest and a fastest rate, or only one
+        if abs(left - 1) > _SAME_RATE:
+            n_samples = round(samples.shape[0] / left)
+            samples = Stretching(deadline_s, self._clock).stretch(samples, rate_hz, left, n_samples)
+        heard = pcm.trim_silence(samples, rate_hz, keep_ms=_KEPT_QUIET_MS)
+        if heard.shape[0] == 0:
+            raise SynthesisFailed(Stage.TTS, "the voice made no sound")
+        resampled = codec.resample(pcm.fade(heard, rate_hz), rate_hz, SAID_RATE_HZ)
+        data = pcm.to_bytes(np.clip(resampled, -1.0, 1.0), "pcm_s16le")
+        return Sound(data, self.engine.model, round((self._clock() - started_s) * 1000))
+
+    def _voice(self, name: str) -> Voice:
+        voice = self.voices.get(name)
+        if voice is None:
+            raise SynthesisFailed(Stage.TTS, f"{self.engine.model} has no voice {name!r}")
+        return voice
+
     def _as_loud(self, fitted: Fitted, rate_hz: int, original: Acoustics) -> Fitted:
         """The dub, and what runs over its end, as loud as the original."""
         if original.loudness_lufs is None or not self._limits.match_loudness:
@@ -145,9 +190,7 @@ class Speaker:
         return self._limits.overhang_ms if request.may_run_over and codec.joins(request.output) else 0
 
     def _line(self, request: SynthesizeRequest, deadline_s: float) -> Line:
-        voice = self.voices.get(request.voice)
-        if voice is None:
-            raise SynthesisFailed(Stage.TTS, f"{self.engine.model} has no voice {request.voice!r}")
+        voice = self._voice(request.voice)
         if request.target_duration_ms <= 0:
             raise SynthesisFailed(Stage.TTS, "the original has no duration")
         free_ms = free_from_ms(request.overhang.duration_ms if request.overhang else 0)

@@ -37,6 +37,8 @@ def wanted_rate(natural_ms: float, line: Line) -> float:
     Where that would be hurried, it is the rate at which it fills all of the time that it may be heard, or a comfortable
     one if that is enough.
     """
+    if line.rate is not None:
+        return line.rate
     in_speech = _CALMER * natural_ms / line.speech_ms if line.speech_ms else natural_ms / line.target_duration_ms
     return max(min(in_speech, _COMFORTABLE), natural_ms / (line.room_ms or line.target_duration_ms))
 

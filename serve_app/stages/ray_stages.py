@@ -21,6 +21,7 @@ from deployments.contracts.values import (
     FillRequest,
     ListenRequest,
     Request,
+    SayRequest,
     SynthesizeRequest,
     TranscribeRequest,
     TranslateRequest,
@@ -212,6 +213,8 @@ def _digest(request: object) -> str:
             parts = (text, source, target)
         case SynthesizeRequest(text=text, voice=voice, original=original):
             parts = ("speak", text, voice, *_audio_parts(original))
+        case SayRequest(text=text, voice=voice, rate=rate):
+            parts = ("say", text, voice, str(rate))
         case FillRequest(target_duration_ms=duration_ms, output=output, original=original):
             parts = ("fill", str(duration_ms), repr(output), *_audio_parts(original))
         case _:

@@ -4,16 +4,17 @@ import importlib.util
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from deployments.audio import codec
+from deployments.audio import codec, pcm
 from deployments.audio.timing import FitLimits
 from deployments.contracts.engines import Line
-from deployments.contracts.values import AudioFormat, FragmentRef, SynthesizeRequest
+from deployments.contracts.values import SAID_RATE_HZ, AudioFormat, FragmentRef, SayRequest, SynthesizeRequest
 from deployments.errors import InvalidText
 from deployments.tts import TtsOptions
 from deployments.tts.deployment import Tts
@@ -286,3 +287,28 @@ async def test_a_kokoro_dub_is_understood_word_for_word(dub, hear, target_ms):
     decoded = codec.decode(speech.audio)
     assert decoded.duration_ms == target_ms
     assert jiwer.wer(words(TEXTS["en"]), hear(codec.to_asr(decoded))) <= 0.1
+
+
+@needs_kokoro
+@needs_ear
+async def test_what_kokoro_says_without_an_original_is_understood_word_for_word(dub, hear):
+    import jiwer
+
+    sound = await dub.say(SayRequest(FragmentRef("call", "sentence", 0), TEXTS["en"], "english_male_1", 60_000))
+    samples = pcm.from_bytes(sound.data, "pcm_s16le", 1)[:, 0]
+    assert 3 < len(samples) / SAID_RATE_HZ < 8
+    heard = hear(codec.resample(samples, SAID_RATE_HZ, ORIGINAL_RATE_HZ))
+    assert jiwer.wer(words(TEXTS["en"]), heard) <= 0.1
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_rate_that_is_asked_for_is_spoken_at(loaded, name):
+    engine, voices, defaults = loaded(name)
+    voice = voices[defaults["es"]]
+    lengths = []
+    for rate in (0.8, 1.3):
+        asked = replace(line(engine, voice, TEXTS["es"], target_ms=100), rate=rate)
+        spoken = engine.speak(asked)
+        lengths.append(len(spoken.samples) * spoken.rate / rate)
+        assert spoken.rate == pytest.approx(rate, rel=0.02)
+    assert lengths[0] > 1.3 * lengths[1]

@@ -15,11 +15,13 @@ from deployments.audio import codec
 from deployments.audio.timing import FitLimits
 from deployments.contracts.engines import Spoken
 from deployments.contracts.values import (
+    SAID_RATE_HZ,
     AudioFormat,
     EncodedAudio,
     FillRequest,
     FragmentRef,
     Overhang,
+    SayRequest,
     Span,
     SynthesizeRequest,
 )
@@ -128,6 +130,49 @@ async def test_the_limits_are_the_deployments():
 async def test_an_unknown_voice_is_no_reason_to_speak_with_another():
     with pytest.raises(SynthesisFailed, match="'carl'"):
         await tts().synthesize(request(voice="carl"))
+
+
+def said(text="lo que se dice", *, voice="anna", rate=1.0):
+    return SayRequest(REF, text, voice, 5000, rate)
+
+
+@pytest.mark.parametrize("rate", [0.25, 1.0, 4.0])
+async def test_what_has_no_original_is_said_at_the_rate_asked_for_and_starts_and_ends_quietly(rate):
+    """An engine that knows one rate only: the rest is stretched."""
+    wave = 0.3 * np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000).astype(np.float32)
+    sound = await Tts(Engine(lambda _: Spoken(wave, 48_000)), BOOK, FitLimits()).say(said(rate=rate))
+    heard = np.frombuffer(sound.data, "<i2")
+    assert len(heard) / SAID_RATE_HZ == pytest.approx(1 / rate, rel=0.05)
+    assert abs(int(heard[0])) < 200 > abs(int(heard[-1]))
+    assert sound.model == "made_up"
+
+
+async def test_an_engine_is_told_the_rate_and_what_it_did_is_not_stretched_again():
+    asked = []
+
+    def speak(line):
+        asked.append(line.rate)
+        wave = np.sin(np.arange(24_000, dtype=np.float32))
+        return Spoken(0.3 * wave, 24_000, rate=line.rate)
+
+    sound = await Tts(Engine(speak), BOOK, FitLimits()).say(said(rate=1.5))
+    assert asked == [1.5]
+    assert len(sound.data) == pytest.approx(48_000, abs=20)
+
+
+@pytest.mark.parametrize(
+    ("voice", "samples", "message"),
+    [
+        ("anna", [], "no sound"),
+        ("anna", [0.0] * 100, "no sound"),
+        ("anna", [np.nan], "not numbers"),
+        ("eve", [1.0], "eve"),
+    ],
+)
+async def test_what_can_not_be_said_fails_saying_so(voice, samples, message):
+    engine = Engine(lambda _: Spoken(np.asarray(samples, np.float32), 24_000))
+    with pytest.raises(SynthesisFailed, match=message):
+        await Tts(engine, BOOK, FitLimits()).say(said(voice=voice))
 
 
 async def test_text_that_nobody_can_say_is_invalid():
