@@ -42,8 +42,8 @@ _SHORT_MS = 100
 """What is shorter is measured: containers round there by more than the rule of duration takes."""
 _CHARACTER_MS = 70
 """That a character takes, as a guess."""
-_SAME_RATE = 0.02
-"""What nobody hears."""
+_SAME_RATE = 0.1
+"""How far an engine may be from the rate that was asked for; what is further off is stretched."""
 _KEPT_QUIET_MS = 60.0
 """At both ends of what is said, so that sentences put together have a pause between them."""
 VARIANCE_HIGH = "duration_variance_high"

@@ -4,7 +4,6 @@ import importlib.util
 import pickle
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -302,13 +301,11 @@ async def test_what_kokoro_says_without_an_original_is_understood_word_for_word(
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_rate_that_is_asked_for_is_spoken_at(loaded, name):
-    engine, voices, defaults = loaded(name)
-    voice = voices[defaults["es"]]
+async def test_a_rate_that_is_asked_for_is_spoken_at(name):
+    deployment = Tts(build(name), BOOK, FitLimits())
+    voice = deployment._first.defaults["es"]
     lengths = []
-    for rate in (0.8, 1.3):
-        asked = replace(line(engine, voice, TEXTS["es"], target_ms=100), rate=rate)
-        spoken = engine.speak(asked)
-        lengths.append(len(spoken.samples) * spoken.rate / rate)
-        assert spoken.rate == pytest.approx(rate, rel=0.02)
-    assert lengths[0] > 1.3 * lengths[1]
+    for rate in (0.8, 2.0):
+        sound = await deployment.say(SayRequest(FragmentRef("call", "one", 0), TEXTS["es"], voice, 60_000, rate))
+        lengths.append(len(sound.data))
+    assert lengths[0] / lengths[1] == pytest.approx(2.5, rel=0.2)
