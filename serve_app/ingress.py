@@ -33,13 +33,13 @@ from serve_app.stages.fair_stages import FairStages
 from serve_app.stages.ray_stages import RayStages
 from serve_app.stream.attempt_context import AttemptContext
 from serve_app.stream.values import StreamSettings, Submit
-from serve_app.transport import deepgram
+from serve_app.transport import deepgram, openai_http
 from serve_app.transport.engine_io import PATHS, engine_sockets
 from serve_app.transport.http import build_app
 from serve_app.transport.registry import Opening
 from serve_app.transport.server import SocketServer
 from serve_app.transport.transcriber import Transcribers
-from serve_app.transport.websocket import ClosableSockets
+from serve_app.transport.websocket import AsgiApp, ClosableSockets
 
 log = get_logger(__name__)
 
@@ -119,7 +119,10 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Ray Serve: what this replica answers."""
         doors = dict.fromkeys(PATHS, engine_sockets(self._sockets.app, self._config))
-        routes = {deepgram.PATH: ClosableSockets(deepgram.DeepgramDoor(self._transcribers), self._config)}
+        routes: dict[str, AsgiApp] = {
+            deepgram.PATH: ClosableSockets(deepgram.DeepgramDoor(self._transcribers), self._config),
+            **openai_http.OpenAIDoor(self._transcribers, self._readiness.wait, self._shared.call).routes,
+        }
         return build_app(doors, self._ready, self._exposition.render, self._origins, self._machine, routes)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:

@@ -8,9 +8,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from deployments.logs import get_logger
-from serve_app.access import AccessDenied, Caller, Credentials, Principal
+from serve_app.access import AccessDenied, Credentials, Principal
 from serve_app.protocol import ErrorCode, WireError
 from serve_app.protocol.deepgram import InvalidQuery, ListenQuery, parse_query
+from serve_app.transport.callers import caller_of
 from serve_app.transport.transcriber import Transcribers
 
 log = get_logger(__name__)
@@ -69,10 +70,8 @@ def enter(sessions: Transcribers, connection: HTTPConnection, found: Credentials
     Raises:
         Refusal: for its origin, its key or token, or because it has too many connections.
     """
-    headers = connection.headers
-    peer = connection.client.host if connection.client else ""
     try:
-        return sessions.enter(DOOR, Caller(peer, headers.get("origin"), headers.get("x-forwarded-for")), found)
+        return sessions.enter(DOOR, caller_of(connection), found)
     except AccessDenied as refused:
         if refused.reason == "token":
             raise Refusal(*_INVALID_KEY, "Invalid credentials.") from None

@@ -38,7 +38,9 @@ def build_app(
     """
     app = FastAPI(title="livedub", docs_url=None, redoc_url=None, openapi_url=None)
     if origins is not None:
-        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["GET"])
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
 
     @app.get("/health")
     async def health() -> dict[str, str]:

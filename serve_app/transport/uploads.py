@@ -2,12 +2,14 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from io import FileIO
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+
+from serve_app.transport.websocket import Message, Receive
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ async def stored(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[Fi
             async for data in _in_time(body):
                 size += len(data)
                 if size > max_bytes:
-                    raise UploadRefused(413, f"the body has more than {max_bytes} bytes, which is the most")
+                    raise _too_large(max_bytes)
                 gathered += data
                 if len(gathered) >= WRITE_BYTES:
                     await asyncio.to_thread(_write, file, bytes(gathered))
@@ -67,13 +69,42 @@ def _write(file: FileIO, data: bytes) -> None:
 async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     while True:
         try:
-            async with asyncio.timeout(SILENT_LIMIT_S):
-                data = await anext(body)
+            yield await _soon(anext(body))
         except StopAsyncIteration:
             return
-        except TimeoutError:
-            raise UploadRefused(408, f"nothing more of the body came for {SILENT_LIMIT_S:g} s") from None
-        yield data
+
+
+async def _soon(coming: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(SILENT_LIMIT_S):
+            return await coming
+    except TimeoutError:
+        raise UploadRefused(408, f"nothing more of the body came for {SILENT_LIMIT_S:g} s") from None
+
+
+def bounded(receive: Receive, max_bytes: int) -> Receive:
+    """What receives a body, for whoever reads it by itself, such as the parser of forms: no more than so much, in time.
+
+    It raises UploadRefused, 408 or 413, as `stored` does.
+    """
+    size, whole = 0, False
+
+    async def received() -> Message:
+        nonlocal size, whole
+        if whole:
+            return await receive()
+        message = await _soon(receive())
+        size += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        return message
+
+    return received
+
+
+def _too_large(max_bytes: int) -> UploadRefused:
+    return UploadRefused(413, f"the body has more than {max_bytes} bytes, which is the most")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

@@ -1,0 +1,118 @@
+"""OpenAI's own clients, unchanged, pointed at the real server: recordings, speech, models, and what is refused."""
+
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import openai
+import pytest
+
+from deployments.audio import codec, pcm
+from deployments.contracts.values import SAID_RATE_HZ
+from tests.integration.test_live_transcription import KEY, fakes  # noqa: F401 - the fixture
+from tests.support import browser, clips
+from tests.support.browser import with_node
+from tests.support.captions import RATE_HZ, contained, loud, quiet
+from tests.support.speed import seconds
+from tests.support.words import word_error_rate
+
+
+def client_of(server, key: str = KEY) -> openai.OpenAI:
+    return openai.OpenAI(api_key=key, base_url=f"{server.url}/v1", max_retries=0, timeout=seconds(120))
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    path = tmp_path / "recorded.webm"
+    path.write_bytes(contained(np.frombuffer(loud(2000) + quiet(1000), "<i2"), RATE_HZ, "webm", "libopus"))
+    return path
+
+
+def test_every_form_of_a_transcription_is_read_by_the_python_sdk(fakes, recorded):  # noqa: F811
+    transcriptions = client_of(fakes).audio.transcriptions
+    plain = transcriptions.create(model="whisper-1", file=recorded)
+    assert plain.text
+    assert plain.usage.seconds == 3
+    assert transcriptions.create(model="whisper-1", file=recorded, response_format="text").strip() == plain.text
+    assert "-->" in transcriptions.create(model="whisper-1", file=recorded, response_format="srt")
+    assert transcriptions.create(model="whisper-1", file=recorded, response_format="vtt").startswith("WEBVTT")
+    verbose = transcriptions.create(
+        model="gpt-transcribe",
+        file=recorded,
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+        language="en",
+        prompt="Norland",
+    )
+    assert (verbose.text, verbose.language) == (plain.text, "english")
+    assert verbose.duration == pytest.approx(3.0, abs=0.05)
+    assert verbose.segments[0].text
+    assert all(0 <= word.start <= word.end <= 3.05 for word in verbose.words)
+    *deltas, done = transcriptions.create(model="whisper-1", file=recorded, stream=True)
+    assert "".join(event.delta for event in deltas) == done.text == plain.text
+
+
+@pytest.mark.parametrize("container", ["mp3", "opus", "aac", "flac", "wav"])
+def test_speech_in_every_format_is_a_file_that_plays(fakes, container):  # noqa: F811
+    speech = client_of(fakes).audio.speech.create(
+        model="tts-1", voice="alloy", input="Hello there, and welcome.", response_format=container
+    )
+    with av.open(io.BytesIO(speech.content)) as file:
+        [stream] = file.streams.audio
+        assert sum(frame.samples for frame in file.decode(stream)) > stream.codec_context.sample_rate / 2
+
+
+def test_models_are_listed_and_refusals_are_read_as_errors(fakes, recorded):  # noqa: F811
+    client = client_of(fakes)
+    assert "whisper-1" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("tts-1").owned_by == "livedub"
+    with pytest.raises(openai.BadRequestError, match="voices: "):
+        client.audio.speech.create(model="tts-1", voice="nobody", input="Hello")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing")
+    with pytest.raises(openai.AuthenticationError):
+        client_of(fakes, "no-key-of-this-test").audio.transcriptions.create(model="whisper-1", file=recorded)
+
+
+@with_node
+async def test_the_javascript_sdk_reads_the_same(fakes, recorded):  # noqa: F811
+    came = await browser.run("openai.mjs", fakes.url, KEY, str(recorded))
+    *deltas, done = came["streamed"]
+    assert "".join(event["delta"] for event in deltas) == done["text"] == came["text"]
+    assert came["text"]
+    assert came["speech_bytes"] > 1000
+    assert "whisper-1" in came["models"]
+    assert (came["refused"]["status"], came["refused"]["param"]) == (400, "response_format")
+
+
+@pytest.mark.timeout(300)
+def test_real_speech_is_written_down_translated_and_said_again(serve):
+    """By the real models: what is said in Spanish and in English is understood by the recogniser or is no silence."""
+    server = serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+    client = client_of(server)
+    name = "sense_and_sensibility-0870.wav"
+    text = clips.transcripts()[name]
+    heard = client.audio.transcriptions.create(model="whisper-1", file=clips.SPEECH / name)
+    assert word_error_rate([text], [heard.text]) <= 0.15
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        translated = client.audio.translations.create(
+            model="whisper-1",
+            file=clips.SPEECH / name,
+            extra_body={"to_language": "es"},
+            response_format="verbose_json",
+        )
+    assert translated.language == "spanish"
+    assert len(translated.text.split()) > len(text.split()) / 2
+    assert translated.text != heard.text
+    with client.audio.speech.with_streaming_response.create(
+        model="tts-1", voice="alloy", input=text, response_format="pcm"
+    ) as speech:
+        sound = b"".join(speech.iter_bytes())
+    samples = pcm.from_bytes(sound, "pcm_s16le", 1)[:, 0]
+    wav = io.BytesIO()
+    wav.name = "said.wav"
+    wav.write(clips.encoded(codec.resample(samples, SAID_RATE_HZ, RATE_HZ)[:, None], "wav", RATE_HZ, 1))
+    wav.seek(0)
+    again = client.audio.transcriptions.create(model="whisper-1", file=wav)
+    assert word_error_rate([text], [again.text]) <= 0.25
