@@ -43,6 +43,14 @@ LISTEN_TIMEOUT_MS, INTERIM_TIMEOUT_MS = 5000, 2000
 
 
 @dataclass(frozen=True, slots=True)
+class _Flush:
+    """Finals are due for all audio up to here."""
+
+    at_ms: int
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Listening:
     start_ms: int
     end_ms: int
@@ -77,8 +85,7 @@ class TranscriptionSession:
         self._utterance: Utterance | None = None
         self._finals = Finals()
         self._interims = Interims()
-        self._flush_ms: int | None = None
-        self._flush_told = False
+        self._flushes: deque[_Flush] = deque()
         self._ending = False
         self._last_word_ms: int | None = None
 
@@ -108,7 +115,11 @@ class TranscriptionSession:
         if self.over:
             return []
         self._heard_at = now
-        self._flush_ms, self._flush_told = self._received_ms, told
+        last = self._flushes[-1] if self._flushes else None
+        if last is None or last.at_ms < self._received_ms:
+            self._flushes.append(_Flush(self._received_ms, told))
+        else:  # one is enough for a place
+            self._flushes[-1] = _Flush(self._received_ms, told or last.told)
         return self._advanced(now)
 
     def end(self, now: float) -> list[Effect]:
@@ -116,7 +127,7 @@ class TranscriptionSession:
         if self.over:
             return []
         self._ending = True
-        return self.flush(now, told=self._flush_told)
+        return self.flush(now, told=False)
 
     def disconnect(self) -> list[Effect]:
         """The client is gone: nothing is wanted any more."""
@@ -188,7 +199,7 @@ class TranscriptionSession:
         if self.over:
             return []
         if self._talking() and now >= self._audio_at + self._silent_client_s():
-            self._flush_ms = self._received_ms
+            self._flushes.append(_Flush(self._received_ms, told=False))
         if self._may_be_overdue():
             self._look_at_the_clock(now)
         for stretch in self._finals.unsettled:
@@ -249,8 +260,8 @@ class TranscriptionSession:
         """How much is listened to next; 0: there is too little yet, or too much waits for its final."""
         if len(self._finals.unsettled) >= self.limits.max_pending:
             return 0
-        if self._flush_ms is not None and self._flush_ms > self._listened_ms:
-            return min(self._flush_ms - self._listened_ms, MAX_LISTEN_MS)
+        if self._flushes:
+            return min(self._flushes[0].at_ms - self._listened_ms, MAX_LISTEN_MS)
         waiting_ms = min(self._received_ms - self._listened_ms, MAX_LISTEN_MS)
         return 0 if waiting_ms < self.limits.listen_ms else waiting_ms - waiting_ms % VOICE_FRAME_MS
 
@@ -326,9 +337,9 @@ class TranscriptionSession:
         self._finals.cover(final, now + self.limits.final_timeout_ms / 1000, now, spoken)
 
     def _flush_what_is_due(self, now: float) -> None:
-        if self._flush_ms is None or self._listened_ms < self._flush_ms:
+        if not self._flushes or self._listened_ms < self._flushes[0].at_ms:
             return
-        told, self._flush_told, self._flush_ms = self._flush_told, False, None
+        told = self._flushes.popleft().told
         all_covered = self._finals.covered_ms >= self._listened_ms
         if not all_covered or (told and self._utterance is None and not self._finals.flush_last()):
             self._close(self._listened_ms, now, flushed=told)
@@ -343,7 +354,7 @@ class TranscriptionSession:
     def _show(self, now: float) -> None:
         """Ask for the next interim, where one is due and nothing more urgent is under way."""
         utterance = self._utterance
-        if not self.settings.interims or utterance is None or self._flush_ms is not None or self._finals.unsettled:
+        if not self.settings.interims or utterance is None or self._flushes or self._finals.unsettled:
             return
         if self._interims.due(self._received_ms):
             end_ms = min(self._received_ms, utterance.start_ms + self.limits.max_utterance_ms)
@@ -381,7 +392,7 @@ class TranscriptionSession:
             self._tell(final)
         self._tell_quiet(self._listened_ms)
         self._forget_arrivals()
-        if self._ending and not self._finals and self._flush_ms is None:
+        if self._ending and not self._finals and not self._flushes:
             self.over = True
             self._tell(Completed(self.statistics))
 
@@ -404,7 +415,7 @@ class TranscriptionSession:
 
     def _talking(self) -> bool:
         """Whether an utterance waits for audio that doesn't come."""
-        return self._utterance is not None and self._flush_ms is None and not self._ending
+        return self._utterance is not None and not self._flushes and not self._ending
 
     def _may_be_overdue(self) -> bool:
         """Not while the client waits for this side: to be read again, or for its last finals."""

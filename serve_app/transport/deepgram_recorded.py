@@ -65,7 +65,7 @@ class RecordedDoor:
         """None: the client has gone."""
         if request.method != "POST":
             message = "send a WebSocket upgrade for a live stream, or POST a recording, to this path"
-            raise Refusal(405, "BAD_REQUEST", message)
+            raise Refusal(426, "BAD_REQUEST", message)
         principal = enter(self._sessions, request, credentials(request.headers))
         try:
             agreed = await negotiated(self._sessions, request, request_id, principal)

@@ -210,6 +210,20 @@ def test_a_flush_of_nothing_new_is_answered_too():
     assert [final.flushed for final in simulation.finals] == [True]
 
 
+def test_each_flush_gets_a_final_of_its_own_however_slow_the_models_are():
+    speech = words((200, 1000), (1200, 2000))
+    simulation = Simulation(Models(speech, listen_s=lambda _: 3.0, final_s=lambda _: 1.0))
+    simulation.send(2500)
+    for at_s in (1.1, 2.1):
+        simulation.at(at_s, lambda: simulation.perform(simulation.session.flush(simulation.now)))
+    simulation.end_at(2.6)
+    simulation.run()
+    check_cover(simulation, 2500)
+    flushed = [final for final in simulation.finals if final.flushed]
+    assert [final.end_ms for final in flushed] == [1000, 2000] or [final.end_ms for final in flushed] == [1100, 2100]
+    assert all(final.text for final in flushed)
+
+
 def test_a_flood_of_flushes_while_a_final_is_on_its_way_is_answered_by_that_final_alone():
     simulation = Simulation(Models(words((500, 2000)), final_s=lambda _: 5.0))
     simulation.send(2000)

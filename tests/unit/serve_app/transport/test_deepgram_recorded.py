@@ -126,7 +126,7 @@ async def test_only_posts_and_keys_that_are_known_come_in():
         assert (await post(door)).status_code == 401
         assert (await post(door, headers={"authorization": f"Token {KEY}"})).status_code == 200
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-            assert (await client.get(door.url.replace("ws", "http", 1))).status_code == 405
+            assert (await client.get(door.url.replace("ws", "http", 1))).status_code == 426
 
 
 @pytest.mark.parametrize(
