@@ -6,6 +6,8 @@ from itertools import pairwise
 
 SCHEMES = ("token", "bearer")
 """Of an Authorization header, and of a browser's pair of subprotocols, which can send no headers."""
+KEY_PROTOCOL = "openai-insecure-api-key."
+"""Of one subprotocol among others, as browsers send a key to OpenAI's realtime sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +38,7 @@ def credentials(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) ->
     for name, value in pairwise(subprotocols):
         if name.lower() in SCHEMES:
             return Credentials(value, name)
+    for name in subprotocols:
+        if name.startswith(KEY_PROTOCOL):
+            return Credentials(name.removeprefix(KEY_PROTOCOL), offered)
     return Credentials(None, offered)

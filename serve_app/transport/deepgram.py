@@ -33,6 +33,7 @@ from serve_app.transcription import (
 from serve_app.transcription.settings import LEAST_ENDPOINTING_MS
 from serve_app.transport.deepgram_entry import DOOR, Refusal, enter, live_metadata, negotiated
 from serve_app.transport.deepgram_recorded import RecordedDoor
+from serve_app.transport.outbox import Outbox, until_one_ends
 from serve_app.transport.transcriber import Transcriber, Transcribers
 from serve_app.transport.websocket import (
     INTERNAL_ERROR,
@@ -45,8 +46,6 @@ from serve_app.transport.websocket import (
 )
 
 PATH = "/v1/listen"
-MAX_UNSENT = 256
-"""Messages that wait for the client to read; above, nothing more is read from it until it has."""
 
 
 class DeepgramDoor:
@@ -98,18 +97,17 @@ class DeepgramDoor:
             self._sessions.leave(principal)
 
 
-class _Outbox:
-    """What goes to one client, in order."""
+class _Outbox(Outbox):
+    """What goes to one client, in Deepgram's words."""
 
     def __init__(self, socket: WebSocket, query: ListenQuery, metadata: dict[str, Any]) -> None:
+        super().__init__(socket)
         self.endings: asyncio.Queue[Overdue | Completed] = asyncio.Queue()
         """Why the conversation has to end, and that all is said."""
         self.failure: StageError | None = None
         """Why no more audio could be decoded."""
-        self._socket = socket
         self._query = query
         self._metadata = metadata
-        self._unsent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._unfinished = False
         """Whether the last final with words left its utterance open."""
 
@@ -145,26 +143,6 @@ class _Outbox:
         description = f"{failure.code}: {failure.message}"
         self.put({"type": "Error", "variant": failure.code, "description": description})
 
-    def put(self, message: dict[str, Any]) -> None:
-        """Send a message after all others."""
-        self._unsent.put_nowait(message)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the client reads too slowly."""
-        return self._unsent.qsize() > MAX_UNSENT
-
-    async def write(self) -> None:
-        """Send what comes until this is cancelled."""
-        while True:
-            message = await self._unsent.get()
-            await self._socket.send_text(fast_json.dumps(message))
-            self._unsent.task_done()
-
-    async def flushed(self) -> None:
-        """Wait until all is sent."""
-        await self._unsent.join()
-
     def _results(self, event: Interim | Final, **fields: Any) -> None:
         told = {"speech_final": False, "from_finalize": False, **fields}
         self.put(
@@ -190,15 +168,7 @@ class _Conversation:
 
     async def serve(self) -> None:
         """Until the client is done, gone or silent for too long."""
-        jobs = [asyncio.create_task(job) for job in (self._read(), self._outbox.write(), self._finish())]
-        try:
-            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-            for job in done:
-                job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.wait(jobs)
+        await until_one_ends(self._read(), self._outbox.write(), self._finish())
 
     async def _finish(self) -> None:
         """Close once the session says so."""
@@ -246,8 +216,7 @@ class _Conversation:
             elif not self._transcriber.ended:
                 self._sha256.update(data)
                 await self._transcriber.feed(data)
-            while self._outbox.crowded:
-                await self._outbox.flushed()
+            await self._outbox.room()
 
     def _command(self, text: str) -> None:
         self._transcriber.message()

@@ -24,6 +24,7 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLOSER_KEY = "livedub.closer"
 NORMAL_CLOSURE = 1000
+GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
 LIMIT_REACHED = 1008
 INTERNAL_ERROR = 1011

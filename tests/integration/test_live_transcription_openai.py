@@ -1,5 +1,7 @@
 """OpenAI's own clients, unchanged, pointed at the real server: recordings, speech, models, and what is refused."""
 
+import asyncio
+import base64
 import io
 from pathlib import Path
 
@@ -84,6 +86,63 @@ async def test_the_javascript_sdk_reads_the_same(fakes, recorded):  # noqa: F811
     assert came["speech_bytes"] > 1000
     assert "whisper-1" in came["models"]
     assert (came["refused"]["status"], came["refused"]["param"]) == (400, "response_format")
+
+
+async def transcribed(server, sound: bytes, rate_hz: int, *, pace: float, **heard) -> list:
+    """All that a realtime session tells of sound that is sent `pace` times as fast as it lasts, up to its last word."""
+    told = []
+    client = openai.AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
+    async with (
+        asyncio.timeout(seconds(120)),
+        client.realtime.connect(extra_query={"intent": "transcription"}) as connection,
+    ):
+        heard = {"format": {"type": "audio/pcm", "rate": rate_hz}, "transcription": {"model": "whisper-1"}, **heard}
+        await connection.session.update(session={"type": "transcription", "audio": {"input": heard}})
+
+        async def read() -> None:
+            async for event in connection:
+                told.append(event)
+                if event.type.endswith("input_audio_transcription.completed") and sent.is_set() and not open_items():
+                    return
+
+        def open_items() -> set[str]:
+            by_kind = [{one.item_id for one in told if one.type.endswith(end)} for end in ("committed", "completed")]
+            return by_kind[0] - by_kind[1]
+
+        sent = asyncio.Event()
+        reading = asyncio.create_task(read())
+        chunk_bytes = rate_hz // 10 * 2
+        for at in range(0, len(sound), chunk_bytes):
+            await connection.input_audio_buffer.append(audio=base64.b64encode(sound[at : at + chunk_bytes]).decode())
+            await asyncio.sleep(0.1 / pace)
+        sent.set()
+        await connection.input_audio_buffer.commit()
+        await reading
+    return told
+
+
+async def test_a_realtime_session_is_read_by_the_python_sdk(fakes):  # noqa: F811
+    sound = (loud(1500) + quiet(1000)) * 2 + loud(500)
+    told = await transcribed(fakes, sound, RATE_HZ, pace=4, turn_detection={"type": "server_vad"})
+    kinds = [event.type for event in told]
+    assert kinds[:2] == ["session.created", "session.updated"]
+    assert kinds.count("input_audio_buffer.speech_started") == 3
+    assert kinds.count("conversation.item.input_audio_transcription.completed") == 3
+    assert "error" not in kinds
+
+
+@pytest.mark.timeout(300)
+async def test_real_speech_is_transcribed_while_it_lasts_by_deltas_that_no_one_takes_back(serve):
+    server = serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+    name = "sense_and_sensibility-0870.wav"
+    sound = pcm.to_bytes(clips.clip(name, SAID_RATE_HZ)[:, 0], "pcm_s16le") + bytes(SAID_RATE_HZ * 2)
+    told = await transcribed(server, sound, SAID_RATE_HZ, pace=1)
+    done = [event for event in told if event.type.endswith("completed")]
+    deltas = [event for event in told if event.type.endswith("delta")]
+    assert word_error_rate([clips.transcripts()[name]], [" ".join(event.transcript for event in done)]) <= 0.15
+    assert deltas
+    assert told.index(deltas[0]) < told.index(done[0])
+    assert {event.item_id for event in deltas} <= {event.item_id for event in done}
 
 
 @pytest.mark.timeout(300)
