@@ -39,6 +39,7 @@ from serve_app.transport.http import build_app
 from serve_app.transport.registry import Opening
 from serve_app.transport.server import SocketServer
 from serve_app.transport.transcriber import Transcribers
+from serve_app.transport.transcription_events import TranscriptionEvents
 from serve_app.transport.websocket import AsgiApp, ClosableSockets
 
 log = get_logger(__name__)
@@ -113,6 +114,7 @@ class Ingress:
             self._access,
             self._sockets.principals,
         )
+        self._sockets.serve(TranscriptionEvents(self._transcribers, self._readiness.wait, self._shared.call).handlers)
         self._siblings = Siblings(_own_handle, self._sockets)
         self._exposition = Exposition(_exporters, httpx.AsyncClient(trust_env=False))
 

@@ -28,14 +28,15 @@ class ClientEvent(WireModel):
     EVENT: ClassVar[str]
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
+    """A single value as a list of it."""
     return [value] if isinstance(value, str) else value
 
 
 Hints = Annotated[
     list[Hint],
     Field(max_length=64),
-    BeforeValidator(_listed, json_schema_input_type=Hint | Annotated[list[Hint], Field(max_length=64)]),
+    BeforeValidator(listed, json_schema_input_type=Hint | Annotated[list[Hint], Field(max_length=64)]),
 ]
 
 
@@ -72,14 +73,12 @@ class StreamInit(ClientEvent):
     first_sequence_number: Count = 0
 
 
-class FragmentAudio(WireModel):
-    """The sound of one fragment. `data` (binary attachment) may stand in for `data_base64`."""
+class CarriesAudio(WireModel):
+    """Audio as `data_base64`, or as `data`, a binary attachment."""
 
     model_config = ConfigDict(json_schema_extra=either_payload)
-    format: Format
-    sample_rate_hz: Annotated[int, Field(ge=8000, le=96_000)]
-    channels: Annotated[int, Field(ge=1, le=2)]
-    duration_ms: Annotated[int, Field(ge=0, le=60_000)]
+    FIELD: ClassVar[str] = ""
+    """Where it stands in its event, with a dot behind."""
     data_base64: str | None = None
     data: bytes | None = None
 
@@ -98,21 +97,30 @@ class FragmentAudio(WireModel):
         size = len(self.data) if self.data is not None else len(self.data_base64 or "") * 3 // 4
         if size > limit_bytes + 2:
             self._refuse_size(size, limit_bytes)
-        decoded = self.data if self.data is not None else _from_base64(self.data_base64 or "")
+        decoded = self.data if self.data is not None else _from_base64(self.data_base64 or "", self.FIELD)
         if len(decoded) > limit_bytes:
             self._refuse_size(len(decoded), limit_bytes)
         return decoded
 
-    @staticmethod
-    def _refuse_size(size: int, limit_bytes: int) -> None:
+    def _refuse_size(self, size: int, limit_bytes: int) -> None:
         raise WireError(
             ErrorCode.FRAGMENT_TOO_LARGE,
-            f"audio holds {size} bytes; a fragment may hold {limit_bytes}",
-            {"field": "audio", "size_bytes": size, "limit_bytes": limit_bytes},
+            f"audio holds {size} bytes; {limit_bytes} may come at once",
+            {"field": self.FIELD.rstrip(".") or "data", "size_bytes": size, "limit_bytes": limit_bytes},
         )
 
 
-def _from_base64(text: str) -> bytes:
+class FragmentAudio(CarriesAudio):
+    """The sound of one fragment."""
+
+    FIELD = "audio."
+    format: Format
+    sample_rate_hz: Annotated[int, Field(ge=8000, le=96_000)]
+    channels: Annotated[int, Field(ge=1, le=2)]
+    duration_ms: Annotated[int, Field(ge=0, le=60_000)]
+
+
+def _from_base64(text: str, field: str) -> bytes:
     """What a text stands for; Python's own decoder, fifty times slower, says what is wrong with a broken one."""
     try:
         return pybase64.b64decode(text, validate=True)
@@ -123,8 +131,8 @@ def _from_base64(text: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise WireError(
             ErrorCode.MALFORMED_DATA,
-            f"audio.data_base64 is not valid base64: {error}",
-            {"field": "audio.data_base64"},
+            f"{field}data_base64 is not valid base64: {error}",
+            {"field": f"{field}data_base64"},
         ) from None
 
 
@@ -178,13 +186,3 @@ class StreamEnd(ClientEvent):
     EVENT = "stream:end"
     stream_id: Id
     reason: Text | None = None
-
-
-CLIENT_EVENTS: tuple[type[ClientEvent], ...] = (
-    StreamInit,
-    FragmentData,
-    FragmentAck,
-    StreamPause,
-    StreamResume,
-    StreamEnd,
-)

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from serve_app.protocol.client_events import ClientEvent, StreamInit
 from serve_app.protocol.errors import ErrorCode, WireError
+from serve_app.protocol.transcription import AudioStart
 
 _MALFORMED_TYPES = ("missing", "_type", "_parsing", "value_error", "extra_forbidden")
 _VALUE_CHARACTERS = 80
@@ -18,8 +19,8 @@ def parse(event: type[E], data: object) -> E:
 
     Raises:
         WireError: naming the first field that is wrong, what was sent and what is allowed. INVALID_CONFIG for
-            `stream:init`; else MALFORMED_DATA for missing fields and wrong types, INVALID_SEQUENCE for a sequence
-            number out of bounds and INVALID_FRAGMENT for other values out of bounds.
+            `stream:init` and `audio:start`; else MALFORMED_DATA for missing fields and wrong types, INVALID_SEQUENCE
+            for a sequence number out of bounds and INVALID_FRAGMENT for other values out of bounds.
     """
     if not isinstance(data, dict):
         sent = type(data).__name__ if data is not None else "nothing"
@@ -41,7 +42,7 @@ def parse(event: type[E], data: object) -> E:
 
 
 def _code_of(event: type[ClientEvent], field: str, kind: str) -> ErrorCode:
-    if event is StreamInit:
+    if event in (StreamInit, AudioStart):
         return ErrorCode.INVALID_CONFIG
     if any(kind == suffix or kind.endswith(suffix) for suffix in _MALFORMED_TYPES):
         return ErrorCode.MALFORMED_DATA

@@ -1,10 +1,69 @@
-"""The contract as JSON Schema. PURE."""
+"""All events, and the contract as JSON Schema. PURE."""
 
 from typing import Any
 
-from serve_app.protocol.client_events import CLIENT_EVENTS
+from serve_app.protocol.client_events import (
+    ClientEvent,
+    FragmentAck,
+    FragmentData,
+    StreamEnd,
+    StreamInit,
+    StreamPause,
+    StreamResume,
+)
 from serve_app.protocol.errors import ERROR_TABLE
-from serve_app.protocol.server_events import SERVER_EVENTS
+from serve_app.protocol.server_events import (
+    Backpressure,
+    ErrorEvent,
+    FragmentProcessed,
+    FragmentQueued,
+    ServerEvent,
+    StreamComplete,
+    StreamReady,
+)
+from serve_app.protocol.transcription import (
+    AudioAck,
+    AudioChunk,
+    AudioEcho,
+    AudioEnd,
+    AudioKeepAlive,
+    AudioPause,
+    AudioReady,
+    AudioResume,
+    AudioStart,
+    TranscriptComplete,
+    TranscriptFinal,
+    TranscriptUpdate,
+)
+
+CLIENT_EVENTS: tuple[type[ClientEvent], ...] = (
+    StreamInit,
+    FragmentData,
+    FragmentAck,
+    StreamPause,
+    StreamResume,
+    StreamEnd,
+    AudioStart,
+    AudioChunk,
+    AudioPause,
+    AudioResume,
+    AudioKeepAlive,
+    AudioEnd,
+)
+SERVER_EVENTS: tuple[type[ServerEvent], ...] = (
+    StreamReady,
+    FragmentQueued,
+    FragmentProcessed,
+    StreamComplete,
+    Backpressure,
+    AudioReady,
+    AudioAck,
+    AudioEcho,
+    TranscriptUpdate,
+    TranscriptFinal,
+    TranscriptComplete,
+    ErrorEvent,
+)
 
 
 def json_schema() -> dict[str, Any]:

@@ -25,8 +25,8 @@ class ServerEvent(WireModel):
         return payload
 
     @property
-    def audio_bytes(self) -> int:
-        """That it holds."""
+    def bulk_bytes(self) -> int:
+        """What it takes about, where that is more than a small event."""
         return 0
 
     def log_fields(self) -> dict[str, Any] | None:
@@ -220,8 +220,8 @@ class FragmentProcessed(ServerEvent):
     assets: Assets
 
     @property
-    def audio_bytes(self) -> int:
-        """That the dub takes."""
+    def bulk_bytes(self) -> int:
+        """What the dub takes."""
         return len(self.dubbed_audio.data) if self.dubbed_audio is not None else 0
 
     def log_fields(self) -> dict[str, Any]:
@@ -303,16 +303,6 @@ class ErrorEvent(ServerEvent):
     fragment_id: str | None = None
     sequence_number: int | None = None
     details: dict[str, Any] | None = None
-
-
-SERVER_EVENTS: tuple[type[ServerEvent], ...] = (
-    StreamReady,
-    FragmentQueued,
-    FragmentProcessed,
-    StreamComplete,
-    Backpressure,
-    ErrorEvent,
-)
 
 
 def error_event(

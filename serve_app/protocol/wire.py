@@ -30,7 +30,7 @@ def either_payload(schema: dict[str, Any]) -> None:
     """Say in the JSON Schema of an audio object that its bytes come as `data` or as `data_base64`, never both."""
     ways = {"data": {"type": "string", "format": "binary"}, "data_base64": {"type": "string", "format": "base64"}}
     schema["properties"] |= ways
-    schema["required"] = [name for name in schema["required"] if name not in ways]
+    schema["required"] = [name for name in schema.get("required", ()) if name not in ways]
     schema["oneOf"] = [{"required": [name]} for name in ways]
 
 

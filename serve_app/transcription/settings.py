@@ -55,6 +55,8 @@ class TranscriptionLimits(BaseModel):
     max_session_s: float = Field(default=3600.0, gt=0)
     max_sessions: int = Field(default=64, ge=1, le=10_000)
     """Of one ingress replica."""
+    max_transcript_characters: int = Field(default=50_000, ge=1000, le=1_000_000)
+    """Of the whole transcript that a session keeps for its end, and of each translation; the oldest go."""
     max_recording_s: float = Field(default=14_400.0, gt=0)
     """Of a whole file; what is longer is refused, once so much of it has been heard."""
     max_upload_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)

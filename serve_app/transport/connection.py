@@ -6,7 +6,7 @@ decided them, whoever brought the news.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from deployments.logs import get_logger
 from serve_app.access import ANYONE, Principal
@@ -24,6 +24,16 @@ EVENT_BYTES = 1024
 
 def _nothing() -> None:
     """A tick that is never called."""
+
+
+class Guest(Protocol):
+    """What a connection carries in place of a stream."""
+
+    def send_away(self, reason: str) -> None:
+        """Finish, and end the connection so that its client connects again."""
+
+    def leave(self) -> None:
+        """The connection is gone."""
 
 
 class Connection:
@@ -59,6 +69,7 @@ class Connection:
         self.worker_id = worker_id
         self.principal = principal or Principal(ANYONE, "")
         self.session: Session | None = None
+        self.guest: Guest | None = None
         self.epoch: int | None = None
         """The number of the session's opening; None until the other ingress replicas were asked."""
         self.binary = False
@@ -80,6 +91,11 @@ class Connection:
         self._idle = loop.call_later(closer.limits.idle_timeout_s, self._look_for_life)
         lasting_s = closer.limits.max_session_s
         self._retirement = loop.call_later(lasting_s, retire) if lasting_s else None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._writer is None
 
     def post(self, item: ServerEvent | Close) -> None:
         """Queue an event, or the end of the connection, behind all that was queued before."""
@@ -142,6 +158,9 @@ class Connection:
         for ticket in list(self._pipelines):
             self.cancel(ticket)
         self.session = None
+        guest, self.guest = self.guest, None
+        if guest is not None:
+            guest.leave()
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.cancel()
@@ -174,7 +193,8 @@ class Connection:
         """Close if nothing has come and nothing was done for too long, else look again when that may be so."""
         loop = asyncio.get_running_loop()
         limits = self._closer.limits
-        limit_s = limits.idle_timeout_s if self.session is None else limits.stream_idle_timeout_s
+        free = self.session is None and self.guest is None
+        limit_s = limits.idle_timeout_s if free else limits.stream_idle_timeout_s
         if self._pipelines or (self.session is not None and self.session.in_flight):
             self._worked_at = loop.time()
         due = max(self._closer.heard_at, self._worked_at) + limit_s
@@ -196,4 +216,4 @@ class Connection:
 
 def _weight_bytes(item: ServerEvent | Close) -> int:
     """About what an item takes; its audio is shared with nobody once a kept result has been dropped."""
-    return EVENT_BYTES + (0 if isinstance(item, Close) else item.audio_bytes)
+    return EVENT_BYTES + (0 if isinstance(item, Close) else item.bulk_bytes)

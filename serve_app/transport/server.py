@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import socketio
@@ -49,6 +49,8 @@ NAMESPACE = "/"
 MAX_ID_CHARACTERS = 256
 
 
+Handler = Callable[[Connection, object], Awaitable[None]]
+"""Takes an event of a connection; raises WireError where it is refused."""
 Opened = Callable[[str, str], Awaitable[None]]
 """Told the ids of stream and session; waits until the opening has its number, and not long."""
 
@@ -98,7 +100,7 @@ class SocketServer:
         self._machine = machine
         self._disconnecting: set[asyncio.Future[None]] = set()
         self.draining = False
-        self._handlers: dict[str, Callable[[Connection, object], Awaitable[None]]] = {
+        self._handlers: dict[str, Handler] = {
             StreamInit.EVENT: self._init,
             FragmentData.EVENT: self._fragment,
             FragmentAck.EVENT: self._acknowledged,
@@ -126,6 +128,10 @@ class SocketServer:
         """Whose the open streams are."""
         return self._streams.principals()
 
+    def serve(self, handlers: Mapping[str, Handler]) -> None:
+        """Take events of another kind, too."""
+        self._handlers |= handlers
+
     def apply_limits(self) -> None:
         """Thresholds have changed: running streams get them too."""
         for session in self._streams:
@@ -138,7 +144,9 @@ class SocketServer:
             self._send_away(connection, "server draining")
 
     def _send_away(self, connection: Connection, reason: str) -> None:
-        if connection.session is None:
+        if connection.guest is not None:
+            connection.guest.send_away(reason)
+        elif connection.session is None:
             connection.post(Close(0, SERVICE_RESTART, reason))
         else:
             self._streams.perform(connection, connection.session.drain(now_s()))
@@ -248,6 +256,8 @@ class SocketServer:
             defaults = {"stream_id": connection.stream_id, "worker_id": connection.worker_id}
             payload = {**{name: value for name, value in defaults.items() if value}, **payload}
         init = parse(StreamInit, payload)
+        if connection.guest is not None:
+            raise WireError(ErrorCode.INVALID_CONFIG, "this connection carries a transcription; end it first")
         current = connection.session
         if current is not None and self._streams.live(connection) and current.settings.stream_id != init.stream_id:
             message = f"stream_id: this connection carries {current.settings.stream_id!r}; end it first"

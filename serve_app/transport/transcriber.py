@@ -20,7 +20,7 @@ from deployments.contracts.values import (
     Request,
     TranscribeRequest,
 )
-from deployments.errors import InternalFault, Stage, StageError
+from deployments.errors import InternalFault, StageError
 from deployments.logs import get_logger
 from deployments.media.stream_decoder import SOUND
 from serve_app.access import Access, AccessDenied, Caller, Credentials, Principal, Reason
@@ -197,7 +197,7 @@ class Transcriber:
     async def _listen(self, call: Listen) -> None:
         audio = self._audio.cut(call.start_ms - call.context_ms, call.end_ms)
         request = ListenRequest(self._ref(call.ticket), audio, call.context_ms, call.budget_ms)
-        answer = await self._asked(request, call.budget_ms)
+        answer = await answered(self._ask, request, self.session_id)
         found = answer if isinstance(answer, StageError) else answer.probabilities
         self._perform(self._session.listened(call.ticket, found, now_s()))
 
@@ -211,28 +211,30 @@ class Transcriber:
             budget_ms=call.budget_ms,
             interim=call.interim,
         )
-        answer = await self._asked(request, call.budget_ms)
+        answer = await answered(self._ask, request, self.session_id)
         self._perform(self._session.recognised(call.ticket, answer, now_s()))
-
-    async def _asked(self, request: Request[A], budget_ms: int) -> A | StageError:
-        try:
-            async with asyncio.timeout(budget_ms / 1000):
-                return await self._ask(request)
-        except StageError as error:
-            return error
-        except TimeoutError:
-            return InternalFault(Stage.ASR, f"no answer within {budget_ms} ms")
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return InternalFault(Stage.ASR, "the call was cancelled on its way")
-        except Exception:
-            log.exception("transcription_failed", stream_id=self.session_id, stage=str(Stage.ASR))
-            return InternalFault(Stage.ASR, "the server hit a bug on this audio")
 
     def _ref(self, ticket: int) -> FragmentRef:
         return FragmentRef(self.session_id, str(ticket), ticket)
+
+
+async def answered(ask: Ask, request: Request[A], session_id: str) -> A | StageError:
+    """What a stage answers within the budget, or why it has no answer; a bug is logged, and is one too."""
+    try:
+        async with asyncio.timeout(request.budget_ms / 1000):
+            return await ask(request)
+    except StageError as error:
+        return error
+    except TimeoutError:
+        return InternalFault(request.STAGE, f"no answer within {request.budget_ms} ms")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return InternalFault(request.STAGE, "the call was cancelled on its way")
+    except Exception:
+        log.exception("transcription_failed", stream_id=session_id, stage=str(request.STAGE))
+        return InternalFault(request.STAGE, "the server hit a bug on this audio")
 
 
 class Transcribers:
@@ -313,6 +315,7 @@ class Transcribers:
         source: AudioFormat | BinaryIO,
         tell: Callable[[Event], None],
         idle_timeout_s: float | None = None,
+        ask: Ask | None = None,
     ) -> Transcriber:
         """A new session; `close` ends its place here.
 
@@ -324,6 +327,7 @@ class Transcribers:
             source: the format of what will be fed, raw or not; or a whole file, which live sessions come before.
             tell: is called with each event.
             idle_timeout_s: instead of the configured one.
+            ask: instead of the models.
         """
         live = isinstance(source, AudioFormat)
         limits = self.limits if live else self.limits.of_recordings()
@@ -347,8 +351,8 @@ class Transcribers:
                 )
 
         session = TranscriptionSession(settings, limits, now_s())
-        ask: Ask = self._ask if live else partial(self._ask, priority=Priority.BACKGROUND)
-        transcriber = Transcriber(session, session_id, source, ask, observed)
+        models: Ask = self._ask if live else partial(self._ask, priority=Priority.BACKGROUND)
+        transcriber = Transcriber(session, session_id, source, ask or models, observed)
         self._open[session_id] = (door, principal, transcriber)
         self._count(door)
         log.info("transcription_opened", stream_id=session_id, door=door, language=settings.language)
