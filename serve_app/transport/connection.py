@@ -29,6 +29,8 @@ def _nothing() -> None:
 class Guest(Protocol):
     """What a connection carries in place of a stream."""
 
+    stream_id: str
+
     def send_away(self, reason: str) -> None:
         """Finish, and end the connection so that its client connects again."""
 

@@ -360,6 +360,8 @@ class SocketServer:
             )
             self._streams.perform(connection, effects)
             return
+        if stream_id is None and connection.guest is not None:
+            stream_id = connection.guest.stream_id
         event = error_event(
             error.code,
             error.message,

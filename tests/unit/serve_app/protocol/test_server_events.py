@@ -7,11 +7,15 @@ from pydantic import ValidationError
 from serve_app.protocol import (
     SERVER_EVENTS,
     Assets,
+    AudioAck,
+    AudioEcho,
+    AudioReady,
     Backpressure,
     Capabilities,
     DubbedAudio,
     ErrorBreakdown,
     ErrorCode,
+    FragmentError,
     FragmentMetrics,
     FragmentProcessed,
     FragmentQueued,
@@ -21,7 +25,11 @@ from serve_app.protocol import (
     StreamReady,
     StreamStatistics,
     TranscriptAsset,
+    TranscriptComplete,
+    TranscriptFinal,
+    TranscriptionStatistics,
     TranscriptSegment,
+    TranscriptUpdate,
     WordTiming,
     error_event,
 )
@@ -65,7 +73,35 @@ PRESSURE = Backpressure(
     threshold_exceeded=None,
     recommended_delay_ms=0,
 )
+FINAL = TranscriptFinal(
+    stream_id="s",
+    start_ms=0,
+    end_ms=900,
+    text="hello",
+    words=(WORD,),
+    confidence=0.5,
+    language="en",
+    utterance_over=True,
+    translations={"es": "hola"},
+    translation_errors={"fr": FragmentError(stage="translation", code="TIMEOUT", message="late", retryable=True)},
+    model="ears",
+)
+FINISHED = TranscriptComplete(
+    stream_id="s",
+    session_id="x",
+    reason="ended",
+    transcript="hello",
+    dropped_characters=0,
+    translations={"es": "hola"},
+    metrics=TranscriptionStatistics(**dict.fromkeys(TranscriptionStatistics.model_fields, 1)),
+)
 EXAMPLES: list[ServerEvent] = [
+    AudioReady(stream_id="s", session_id="x", idle_timeout_s=300, max_session_s=3600, max_transcript_characters=50_000),
+    AudioAck(stream_id="s", taken_bytes=131_072),
+    AudioEcho(stream_id="s", data=b"\x00\xffsound"),
+    TranscriptUpdate(stream_id="s", start_ms=0, end_ms=700, committed="it was", tentative=" the"),
+    FINAL,
+    FINISHED,
     StreamReady(stream_id="s", session_id="x", max_inflight=3, capabilities=Capabilities()),
     FragmentQueued(fragment_id="f", timestamp=1, queue_position=0),
     RESULT,
@@ -139,3 +175,17 @@ def test_events_cant_be_changed() -> None:
 def test_numbers_that_json_doesnt_know_are_never_sent() -> None:
     with pytest.raises(ValidationError):
         FragmentMetrics(original_duration_ms=1, speed_ratio=float("nan"))
+
+
+def test_what_an_event_takes_while_it_waits_is_about_what_its_texts_and_sounds_take() -> None:
+    assert RESULT.bulk_bytes == len(b"\x00\xffdub")
+    assert AudioEcho(stream_id="s", data=b"12345").bulk_bytes == 5
+    assert FINAL.bulk_bytes >= len(json.dumps(FINAL.to_wire()["words"]))
+    assert FINISHED.bulk_bytes == len("hello") + len("hola")
+    assert PRESSURE.bulk_bytes == 0
+
+
+def test_an_echo_goes_as_base64_or_as_bytes_never_both() -> None:
+    echo = AudioEcho(stream_id="s", data=b"\x00\xff")
+    assert echo.to_wire() == {"stream_id": "s", "data_base64": "AP8="}
+    assert echo.to_wire(binary=True) == {"stream_id": "s", "data": b"\x00\xff"}
