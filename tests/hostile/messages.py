@@ -28,6 +28,11 @@ def messages(stream_id: str) -> list[Message]:
     return [*_fragments(stream_id), *_inits(), *_others()]
 
 
+def captions() -> list[Message]:
+    """All cases for a connection on which a transcription of raw 16 bit stereo is open."""
+    return [*_chunks(), *_starts(), *_signs()]
+
+
 def fragment(stream_id: str, /, **changes: Any) -> dict[str, Any]:
     """A correct `fragment:data` but for `changes`; those called `audio__x` are made in its audio."""
     audio = AUDIO | {key.removeprefix("audio__"): value for key, value in changes.items() if key.startswith("audio__")}
@@ -95,3 +100,41 @@ def _others() -> Iterator[Message]:
         "disconnect",
     ):
         yield Message(f"event {name!r:.20}", name, {"a": 1}, REFUSED)
+
+
+def _chunks() -> Iterator[Message]:
+    refused = REFUSED | {"FRAGMENT_TOO_LARGE"}
+    for value in (None, 5, "text", [], {}, b"bytes", _deep(100), {"data": b"1234", "data_base64": "AAAA"}):
+        yield Message(f"chunk {value!r:.20}", "audio:chunk", value, refused)
+    for data in (b"1", b"123", bytes(1024 * 1024 + 4), bytes(5 * 1024 * 1024)):
+        yield Message(f"chunk of {len(data)} bytes", "audio:chunk", {"data": data}, refused)
+    for data in (5, True, None, "text", [], {}, [1, 2], {"a": b"12"}):
+        yield Message(f"chunk data {data!r:.20}", "audio:chunk", {"data": data}, refused)
+    for text in ("not base64!", "====", "A", "AAAAA", "\u202eAAAA", 7, b"AAAA", [], "A" * 3_000_000):
+        yield Message(f"chunk base64 {text!r:.20}", "audio:chunk", {"data_base64": text}, refused)
+
+
+def _starts() -> Iterator[Message]:
+    """Also what is well-formed is refused: the connection has a session."""
+    for value in (None, 5, "text", [], {}, b"bytes", _deep(100)):
+        yield Message(f"start {value!r:.20}", "audio:start", value, CONFIG_REFUSED)
+    for field in ("stream_id", "mode", "config"):
+        for value in ODD_IDS:
+            yield Message(f"start {field} {value!r:.20}", "audio:start", {field: value}, CONFIG_REFUSED)
+    for field in ("sample_rate_hz", "channels", "endpointing_ms"):
+        for value in ODD_NUMBERS:
+            yield Message(f"start {field} {value!r:.20}", "audio:start", {"config": {field: value}}, CONFIG_REFUSED)
+    for field in ("source_language", "translate_to", "format", "domain_hints", "interims"):
+        for value in (*ODD_IDS, ["es"] * 1000, ["\ud800"], [["es"]], "../../es", "es\0"):
+            yield Message(f"start {field} {value!r:.20}", "audio:start", {"config": {field: value}}, CONFIG_REFUSED)
+    for value in ODD_NUMBERS:
+        yield Message(f"start reconnections {value!r:.20}", "audio:start", {"reconnections": value}, CONFIG_REFUSED)
+
+
+def _signs() -> Iterator[Message]:
+    for event in ("audio:pause", "audio:resume", "audio:keepalive", "audio:end"):
+        for value in (None, 5, "text", [], b"bytes", _deep(100)):
+            yield Message(f"{event} {value!r:.20}", event, value, REFUSED)
+    for event in ("audio:pause", "audio:end"):
+        for reason in (5, [], {}, "x" * 2000, b"r"):
+            yield Message(f"{event} reason {reason!r:.20}", event, {"reason": reason}, REFUSED)

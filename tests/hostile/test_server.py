@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 from websockets.protocol import State
 
 from tests.hostile.corpus import OK, media
-from tests.hostile.messages import messages
+from tests.hostile.messages import Message, captions, messages
 from tests.hostile.packets import packets
 from tests.support import clips
 from tests.support.worker import Worker
@@ -126,14 +127,22 @@ async def send_media(url: str, part: int, book: Book) -> dict[str, str]:
     return wrong
 
 
-async def send_messages(url: str, book: Book) -> dict[str, str]:
-    """Wrong answers by case."""
+async def send_messages(
+    url: str, cases: list[Message], opens: Callable[[Worker], Awaitable[object]], book: Book
+) -> dict[str, str]:
+    """Wrong answers by case.
+
+    Args:
+        url: of the server.
+        cases: each of them refused.
+        opens: gives a connection what they are about.
+        book: where answers are noted.
+    """
     wrong: dict[str, str] = {}
-    stream_id = "hostile-messages"
-    left = messages(stream_id)
+    left = list(cases)
     while left:
         async with Worker(url) as worker:
-            await worker.init(stream_id)
+            await opens(worker)
             while left and not worker.disconnects:
                 case = left.pop(0)
                 seen = len(worker.errors)
@@ -148,6 +157,15 @@ async def send_messages(url: str, book: Book) -> dict[str, str]:
                 if worker.disconnects or news[0]["code"] not in case.expected or news[0]["retryable"]:
                     wrong[case.name] = "the connection was closed" if worker.disconnects else str(news[0])[:300]
     return wrong
+
+
+async def opens_stream(worker: Worker) -> None:
+    await worker.init("hostile-messages")
+
+
+async def opens_captions(worker: Worker) -> None:
+    await worker.emit("audio:start", {"config": {"channels": 2}})
+    await worker.wait(lambda: worker.of("audio:ready"))
 
 
 async def send_packets(port: int, book: Book) -> dict[str, str]:
@@ -185,9 +203,10 @@ async def test_the_whole_corpus_harms_nobody(serve):
         done = asyncio.Event()
         beside = asyncio.create_task(neighbour(worker, len(alone_ms), done))
         book: Book = {}
-        *of_media, of_messages, of_packets = await asyncio.gather(
+        *of_media, of_messages, of_captions, of_packets = await asyncio.gather(
             *(send_media(server.url, part, book) for part in range(CONNECTIONS)),
-            send_messages(server.url, book),
+            send_messages(server.url, messages("hostile-messages"), opens_stream, book),
+            send_messages(server.url, captions(), opens_captions, book),
             send_packets(server.port, book),
         )
         done.set()
@@ -196,13 +215,15 @@ async def test_the_whole_corpus_harms_nobody(serve):
     growth_bytes = sum(rss for _, rss in after.values()) - sum(rss for _, rss in before.values())
     slower = median(beside_ms) / median(alone_ms)
     figures = (
-        f"{len(media())} media, {len(messages(''))} messages, {len(packets())} packets,"
+        f"{len(media())} media, {len(messages('')) + len(captions())} messages, {len(packets())} packets,"
         f" {len(before)} processes, {growth_bytes >> 20} MiB more;"
         f" neighbour {median(alone_ms):.0f} ms alone, {median(beside_ms):.0f} ms beside, {slower:.1f} times"
     )
     show(book)
     print(figures)  # noqa: T201 - `make hostile` shows it
-    assert not {name: told for wrong in (*of_media, of_messages, of_packets) for name, told in wrong.items()}
+    assert not {
+        name: told for wrong in (*of_media, of_messages, of_captions, of_packets) for name, told in wrong.items()
+    }
     assert len(before) >= 4
     assert set(after) == set(before)
     assert growth_bytes < MAX_GROWTH_BYTES
