@@ -1,4 +1,4 @@
-"""What a media-service worker runs: DubClient and the command line.
+"""What a media-service worker runs: DubClient, TranscribeClient and the command line.
 
 Warnings go to the logger `livedub.client`; nothing is printed until the program gives it, or the root, a handler. What
 is named here is imported when it is used, so that the command line need not wait for it.
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from livedub.errors import ConnectFailed, DubError, InitRefused, StreamFailed
     from livedub.fragment import CONNECTION_LOST, NO_ANSWER, Failure, Fragment, FragmentResult
     from livedub.timeouts import Timeouts
-    from serve_app.protocol import StreamConfig
+    from livedub.transcribe_client import TranscribeClient
+    from serve_app.protocol import (
+        StreamConfig,
+        TranscriptComplete,
+        TranscriptFinal,
+        TranscriptionConfig,
+        TranscriptUpdate,
+    )
 
 __all__ = [
     "CONNECTION_LOST",
@@ -28,13 +35,25 @@ __all__ = [
     "StreamConfig",
     "StreamFailed",
     "Timeouts",
+    "TranscribeClient",
+    "TranscriptComplete",
+    "TranscriptFinal",
+    "TranscriptUpdate",
+    "TranscriptionConfig",
 ]
 _HOMES = {
     "livedub.dub_client": ("DubClient",),
     "livedub.errors": ("ConnectFailed", "DubError", "InitRefused", "StreamFailed"),
     "livedub.fragment": ("CONNECTION_LOST", "NO_ANSWER", "Failure", "Fragment", "FragmentResult"),
     "livedub.timeouts": ("Timeouts",),
-    "serve_app.protocol": ("StreamConfig",),
+    "livedub.transcribe_client": ("TranscribeClient",),
+    "serve_app.protocol": (
+        "StreamConfig",
+        "TranscriptComplete",
+        "TranscriptFinal",
+        "TranscriptUpdate",
+        "TranscriptionConfig",
+    ),
 }
 
 logging.getLogger("livedub").addHandler(logging.NullHandler())  # else Python prints warnings that nobody handles

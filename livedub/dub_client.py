@@ -87,7 +87,7 @@ class DubClient:
         urls = [url] if isinstance(url, str) else url
         if not urls:
             raise ValueError("DubClient needs the URL of a server")
-        self._link = Link(urls, token, self._timeouts, self._on_event, self._on_lost)
+        self._link = Link(StreamReady, urls, token, self._timeouts, self._on_event, self._on_lost)
         self._totals = Totals()
         self._changed = ChangeSignal()
         self._outbox: deque[ClientEvent] = deque()

@@ -1,6 +1,7 @@
-"""The stream's tie to the server: a connection with `stream:init` done, made anew when it breaks.
+"""The stream's tie to the server: a connection on which it is open, made anew when it breaks.
 
-It knows the handshake and nothing of fragments.
+It knows the handshake, by which the server answers an opening event with a certain other one, and nothing of what
+follows.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,15 +19,17 @@ from livedub.change_signal import ChangeSignal
 from livedub.connection import ServerConnection
 from livedub.errors import ConnectFailed, DubError, InitRefused, StreamFailed
 from livedub.timeouts import Timeouts
-from serve_app.protocol import ClientEvent, ErrorCode, ErrorEvent, StreamInit, StreamReady
+from serve_app.protocol import ClientEvent, ErrorCode, ErrorEvent, ServerEvent
 
 _log = logging.getLogger("livedub.client")
+R = TypeVar("R", bound=ServerEvent)
 
 
-class Link:
+class Link(Generic[R]):
     """Connects, opens the stream, and does both again after a loss.
 
     Args:
+        answer: what the server says once the stream is open.
         urls: where the server can be reached; the next one is tried where one fails, and kept while it works.
         token: for the handshake, if any.
         timeouts: how long to try.
@@ -36,6 +39,7 @@ class Link:
 
     def __init__(
         self,
+        answer: type[R],
         urls: Sequence[str],
         token: str | None,
         timeouts: Timeouts,
@@ -44,6 +48,7 @@ class Link:
     ) -> None:
         self.lost: str | None = None
         """Why there is no connection, when there was one."""
+        self._answering = answer
         self._urls = deque(urls)
         self._token = token
         self._timeouts = timeouts
@@ -52,14 +57,14 @@ class Link:
         self._connection: ServerConnection | None = None
         self._generation = 0
         self._changed = ChangeSignal()
-        self._ready: StreamReady | None = None
+        self._ready: R | None = None
         self._refusal: InitRefused | None = None
 
-    async def open(self, init: StreamInit) -> StreamReady:
+    async def open(self, init: ClientEvent) -> R:
         """One try at each address to connect and to open the stream.
 
         Raises:
-            ConnectFailed: no connection, or no `stream:ready` in time, at the last of them.
+            ConnectFailed: no connection, or no answer in time, at the last of them.
             InitRefused: the server doesn't take the stream.
         """
         for _ in range(len(self._urls) - 1):
@@ -76,7 +81,7 @@ class Link:
             self._urls.rotate(-1)
             raise
 
-    async def _open(self, init: StreamInit) -> StreamReady:
+    async def _open(self, init: ClientEvent) -> R:
         await self.close()
         generation = self._generation
         self._ready = self._refusal = self.lost = None
@@ -91,7 +96,7 @@ class Link:
             await self.close()
             raise
 
-    async def reopen(self, init: Callable[[], StreamInit]) -> StreamReady:
+    async def reopen(self, init: Callable[[], ClientEvent]) -> R:
         """Open again and again, with growing delays.
 
         Raises:
@@ -131,7 +136,7 @@ class Link:
         if connection is not None:
             await connection.close()
 
-    async def _answer(self) -> StreamReady:
+    async def _answer(self) -> R:
         deadline_s = time.monotonic() + self._timeouts.connect_s
         while True:
             if self._refusal is not None:
@@ -139,11 +144,14 @@ class Link:
             if self._ready is not None:
                 return self._ready
             if self.lost is not None:
-                raise ConnectFailed(f"{self._urls[0]} closed the connection before stream:ready ({self.lost})")
+                raise ConnectFailed(
+                    f"{self._urls[0]} closed the connection before {self._answering.EVENT} ({self.lost})"
+                )
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise ConnectFailed(
-                    f"{self._urls[0]} sent no stream:ready within {self._timeouts.connect_s:g} s: see the server's log"
+                    f"{self._urls[0]} sent no {self._answering.EVENT} within {self._timeouts.connect_s:g} s: "
+                    "see the server's log"
                 )
             await self._changed.wait(left_s)
 
@@ -162,8 +170,8 @@ class Link:
             self._on_event(name, payload)
             return
         try:
-            if name == StreamReady.EVENT:
-                self._ready = StreamReady.model_validate(payload, strict=False)
+            if name == self._answering.EVENT:
+                self._ready = self._answering.model_validate(payload, strict=False)
             elif name == ErrorEvent.EVENT:
                 error = ErrorEvent.model_validate(payload, strict=False)
                 if error.severity != "warning":

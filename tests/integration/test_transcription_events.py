@@ -16,6 +16,7 @@ from tests.support.worker import Worker
 CLIP = "sense_and_sensibility-0870.wav"
 FAKES: dict[str, Any] = {
     "args.asr.delay_ms": 1,
+    "args.asr.text": "what is said in fragment {sequence_number}",
     "args.asr.script": [{"stream": "asr-fails-*", "error": "MODEL_ERROR"}],
     "args.translation.script": [{"stream": "half-translated-*", "error": "MODEL_ERROR", "times": 1}],
     "deployments.Ingress.user_config": {"transcription": {"max_transcript_characters": 1000, "final_timeout_ms": 2000}},
@@ -105,7 +106,7 @@ async def test_models_that_fail_cost_what_they_failed_on_and_nothing_else(fakes)
 async def test_of_a_long_transcript_the_end_is_kept_and_a_window_is_enough_for_audio_that_comes_at_once(fakes):
     async with Worker(fakes.url) as worker:
         ready = await started(worker, "x" * 200, interims=False)
-        audio, sent = (loud(600) + quiet(500)) * 60, 0
+        audio, sent = (loud(600) + quiet(800)) * 60, 0
         while sent < len(audio):
             acks = worker.of("audio:ack")
             if sent - (acks[-1]["taken_bytes"] if acks else 0) < ready["window_bytes"]:
