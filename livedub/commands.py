@@ -22,6 +22,7 @@ SUMMARIES = {
     "plan": "Say what a number of streams needs: replicas, GPUs, CPUs, memory, and where each figure comes from.",
     "schema": "Print the JSON Schema of all wire events and the table of error codes.",
     "token": "Sign a token that opens streams of a server, and print it alone, to be piped on.",
+    "transcribe": "Caption a file, standard input or the microphone: INPUT goes to the server, out comes what is said.",
     "voices": "List the voices that streams of a configuration may ask for, by language, and each language's default.",
     "serve": "Start the service and keep it running until SIGTERM or Ctrl-C, then let streams finish.",
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from deployments.media.captions import TimedWord, timed
 from livedub.fragment import FragmentResult
-from serve_app.protocol import TranscriptSegment
+from serve_app.protocol import TranscriptFinal, TranscriptSegment
 
 
 def source_words(result: FragmentResult, start_ms: int, duration_ms: int) -> list[TimedWord]:
@@ -35,6 +35,22 @@ def target_words(result: FragmentResult, start_ms: int, duration_ms: int) -> lis
         if part.end_ms > part.start_ms
     ]
     return timed(result.processed.translated_text or "", spans or [(start_ms, start_ms + duration_ms)])
+
+
+def heard_words(final: TranscriptFinal) -> list[TimedWord]:
+    """What was said, of a live transcription."""
+    told = final.words
+    if told and " ".join(word.text for word in told).split() == final.text.split():
+        return [
+            TimedWord(word.text, word.start_ms, word.end_ms, final.utterance_over and word is told[-1]) for word in told
+        ]
+    return timed(final.text, [(final.start_ms, final.end_ms)])
+
+
+def translated_words(final: TranscriptFinal, language: str) -> list[TimedWord]:
+    """What it means, over the times at which it is said."""
+    spans = [(word.start_ms, word.end_ms) for word in final.words if word.end_ms > word.start_ms]
+    return timed((final.translations or {}).get(language, ""), spans or [(final.start_ms, final.end_ms)])
 
 
 def _segments(result: FragmentResult) -> Sequence[TranscriptSegment]:

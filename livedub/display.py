@@ -101,6 +101,15 @@ class Display:
         words = f"waits for {waits_for}" if waits_for not in {"", "full window"} else _words(result)
         self._progress.update(self._task, completed=end_s, position=self._at(end_s), words=words)
 
+    def heard(self, end_s: float, words: str, *, final: bool) -> None:
+        """So much has been heard, and these are the words of it that came last."""
+        if self._quiet:
+            return
+        if not self._plain:
+            self._progress.update(self._task, completed=end_s, position=self._at(end_s), words=words or "nobody speaks")
+        elif final and words:
+            self._console.print(f"{self._at(end_s)}  {words}", highlight=False, markup=False, soft_wrap=True)
+
 
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds, as players show them."""

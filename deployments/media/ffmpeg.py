@@ -37,6 +37,12 @@ def program() -> str:
         raise FFmpegFailed("there is no FFmpeg here: install it and name it in IMAGEIO_FFMPEG_EXE") from None
 
 
+def complaints(stderr: bytes) -> str:
+    """What FFmpeg says of why it failed, in a line."""
+    lines = [_PREFIX.sub("", line) for line in stderr.decode(errors="replace").splitlines()]
+    return "; ".join(list(dict.fromkeys(filter(None, lines)))[:_KEPT_LINES]) or "no reason given"
+
+
 def run(arguments: Sequence[str], timeout_s: float) -> None:
     """Run FFmpeg to its end; it asks nothing and overwrites.
 
@@ -59,5 +65,4 @@ def run(arguments: Sequence[str], timeout_s: float) -> None:
     except OSError as error:
         raise FFmpegFailed(f"{found} can't be started: {error.strerror}") from None
     if done.returncode:
-        lines = [_PREFIX.sub("", line) for line in done.stderr.decode(errors="replace").splitlines()]
-        raise FFmpegFailed("; ".join(list(dict.fromkeys(filter(None, lines)))[:_KEPT_LINES]) or "no reason given")
+        raise FFmpegFailed(complaints(done.stderr))

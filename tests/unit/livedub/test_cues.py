@@ -69,3 +69,34 @@ def test_nothing_said_and_nothing_processed_give_no_words() -> None:
     for silent in (result("", ""), result(None, None), refused):
         assert source_words(silent, 0, 1000) == []
         assert target_words(silent, 0, 1000) == []
+
+
+def final(text: str, *words: tuple[str, int, int], **more) -> TranscriptFinal:
+    timings = tuple(WordTiming(text=one, start_ms=start, end_ms=end, confidence=1.0) for one, start, end in words)
+    return TranscriptFinal(
+        stream_id="s", start_ms=1000, end_ms=3000, text=text, words=timings, confidence=1.0, language="en",
+        **{"utterance_over": True} | more,
+    )  # fmt: skip
+
+
+def test_words_of_a_final_stand_where_they_are_said_and_the_last_ends_what_was_said_in_one_go() -> None:
+    told = (("Good", 1200, 1500), ("evening.", 1500, 2000))
+    assert heard_words(final("Good evening.", *told)) == [
+        TimedWord("Good", 1200, 1500),
+        TimedWord("evening.", 1500, 2000, last=True),
+    ]
+    assert not heard_words(final("Good evening.", *told, utterance_over=False))[-1].last
+
+
+def test_a_final_without_times_of_words_is_spread_over_its_time() -> None:
+    words = heard_words(final("Good evening."))
+    assert [word.text for word in words] == ["Good", "evening."]
+    assert (words[0].start_ms, words[-1].end_ms) == (1000, 3000)
+
+
+def test_a_translation_is_shown_while_the_original_is_said() -> None:
+    said = final("Good evening.", ("Good", 1200, 1500), ("evening.", 1600, 2000), translations={"es": "Buenas tardes."})
+    words = translated_words(said, "es")
+    assert [word.text for word in words] == ["Buenas", "tardes."]
+    assert (words[0].start_ms, words[-1].end_ms) == (1200, 2000)
+    assert translated_words(said, "fr") == []
