@@ -1,9 +1,9 @@
 """What becomes of results in subtitles."""
 
 from deployments.media.captions import TimedWord
-from livedub.cues import source_words, target_words
+from livedub.cues import heard_words, source_words, target_words, translated_words
 from livedub.fragment import Failure, FragmentResult
-from serve_app.protocol import FragmentProcessed
+from serve_app.protocol import FragmentProcessed, TranscriptFinal, WordTiming
 
 
 def result(

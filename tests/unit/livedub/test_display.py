@@ -70,3 +70,23 @@ def test_a_log_gets_a_line_for_each_fragment() -> None:
 
 def test_clocks_are_those_of_players() -> None:
     assert [clock(seconds) for seconds in (0, 59.9, 61, 3725)] == ["0:00:00", "0:00:59", "0:01:01", "1:02:05"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_of_what_is_heard_a_terminal_shows_all_and_a_log_what_is_final(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
+    with Display(60.0, lambda: "", quiet=False, console=console) as display:
+        for words, final in (("good eve", False), ("Good evening.", True), ("", True)):
+            display.heard(6.0, words, final=final)
+            display._progress.refresh()
+    shown = console.file.getvalue()
+    assert "0:00:06 of 0:01:00" in shown
+    assert "Good evening." in shown
+    assert ("good eve" in shown, "nobody speaks" in shown) == (terminal, terminal)
+
+
+def test_a_quiet_one_shows_nothing_of_what_is_heard() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    with Display(None, lambda: "", quiet=True, console=console) as display:
+        display.heard(6.0, "Good evening.", final=True)
+    assert console.file.getvalue() == ""
