@@ -7,7 +7,7 @@ import weakref
 import pytest
 from structlog.testing import capture_logs
 
-from serve_app.protocol import ErrorCode, ErrorEvent, error_event
+from serve_app.protocol import AudioEcho, ErrorCode, ErrorEvent, error_event
 from serve_app.stream.values import Close
 from serve_app.transport.connection import EVENT_BYTES, Connection
 from serve_app.transport.engine_io import EngineCloser
@@ -409,3 +409,47 @@ async def test_an_end_that_is_under_way_goes_on_though_another_one_follows(line)
     await turns()
     assert done == [0, 1]
     assert not line.connection._ending
+
+
+class Guest:
+    """Something else that a connection carries."""
+
+    stream_id = "mic"
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def send_away(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+async def test_what_else_a_connection_carries_is_told_once_that_it_is_gone():
+    line = Line()
+    line.connection.guest = guest = Guest()
+    assert not line.connection.gone
+    await line.connection.abandon()
+    await line.connection.abandon()
+    assert (guest.left, line.connection.guest, line.connection.gone) == (1, None, True)
+
+
+async def test_with_it_a_connection_may_be_silent_as_long_as_with_a_stream(limited):
+    line = limited(idle_timeout_s=0.02, stream_idle_timeout_s=60)
+    line.connection.guest = Guest()
+    await asyncio.sleep(0.1)
+    assert not line.closer.asked
+    line.connection.guest = None
+    async with asyncio.timeout(TIMEOUT_S):
+        while not line.closer.asked:
+            await asyncio.sleep(0.01)
+
+
+async def test_sound_that_comes_back_counts_as_unread_with_all_its_bytes(limited):
+    line = limited(max_unread_bytes=3 * EVENT_BYTES)
+    line.blocked.clear()
+    line.connection.post(AudioEcho(stream_id="mic", data=bytes(EVENT_BYTES)))
+    assert not line.closer.asked
+    line.connection.post(AudioEcho(stream_id="mic", data=bytes(EVENT_BYTES)))
+    assert line.closer.asked
