@@ -116,7 +116,7 @@ def test_every_livedub_command_and_option_named_exists(name):
     for line in re.findall(r"(?:^|`|\s)(?<!-n )livedub ([a-z]+(?: +[^`\n#]*)?)", "\n".join(code_of(name))):
         command, *arguments = line.split()
         assert command in known, line
-        for option in (argument for argument in arguments if argument.startswith("-")):
+        for option in (argument for argument in arguments if argument.startswith("-") and argument != "-"):
             assert option in known[command], line
 
 
