@@ -1,4 +1,4 @@
-"""How long a DubClient waits for what. PURE."""
+"""How long a client waits for what. PURE."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from livedub.flow import RETRY_DELAYS_S
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Every time limit of a DubClient, in seconds."""
+    """Every time limit of a DubClient or a TranscribeClient, in seconds."""
 
     connect_s: float = 10.0
     """For the connection, and again for `stream:ready`."""
@@ -24,7 +24,7 @@ class Timeouts:
     reconnect_s: float = 60.0
     """For a lost connection to come back."""
     stall_s: float = 120.0
-    """For `send` to find room."""
+    """For `send` to find room, and for a transcription to say more once it was ended."""
     complete_s: float = 30.0
     """For `stream:complete`."""
 

@@ -159,7 +159,13 @@ class TranscribeClient:
                 await self._changed.wait(self._timeouts.stall_s)
 
     async def pause(self) -> None:
-        """A final for what was sent; the server hears nothing until `resume`."""
+        """A final for what was sent, once all of it has left; the server hears nothing until `resume`.
+
+        Raises:
+            StreamFailed: the server has no room for what was sent.
+        """
+        if not await self._until(lambda: not self._outgoing.unsent_bytes, self._timeouts.stall_s):
+            raise StreamFailed(f"What was sent could not leave within {self._timeouts.stall_s:g} s")
         self._paused = True
         self._order(AudioPause())
 
@@ -171,9 +177,13 @@ class TranscribeClient:
     async def end(self) -> TranscriptComplete:
         """End the session, wait for all finals, and return the server's summary; of all connections, if several.
 
+        What a pause holds back is sent first.
+
         Raises:
             StreamFailed: nothing more came in time.
         """
+        if self._paused:
+            await self.resume()
         self._ending = True
         self._changed.beat()
         while not await self._until(lambda: self._complete is not None, self._timeouts.stall_s):
@@ -216,11 +226,11 @@ class TranscribeClient:
     async def _send_what_may_be(self) -> bool:
         """Whether there was anything; if so, more may be possible by now."""
         sent = False
-        while not self._paused and self._link.lost is None and (chunk := self._outgoing.next()) is not None:
-            await self._link.emit(AudioChunk(data=chunk))
-            sent = True
-        while self._orders:
+        while self._orders:  # before chunks, which the server refuses until it has resumed
             await self._link.emit(self._orders.popleft())
+            sent = True
+        while not (self._paused or self._orders or self._link.lost) and (chunk := self._outgoing.next()) is not None:
+            await self._link.emit(AudioChunk(data=chunk))
             sent = True
         if self._ending and not self._told_end and not self._outgoing.unsent_bytes:
             self._told_end = sent = True

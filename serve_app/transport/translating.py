@@ -28,7 +28,7 @@ class Translating:
         self._ask = ask
         self._session_id = session_id
         self._settings = settings
-        self._languages = languages
+        self._languages = tuple(dict.fromkeys(languages))
         self._context = TranslationContext()
         self._count = 0
 

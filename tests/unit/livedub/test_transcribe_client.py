@@ -161,14 +161,21 @@ async def test_a_pause_gives_a_final_and_holds_what_is_sent_until_it_is_over(ser
     async with asyncio.timeout(TIMEOUT_S), a_client(server, interims=False, endpointing_ms=10_000) as client:
         events = client.events()
         await client.send(loud(1000))
-        await server.until(lambda: not client._outgoing.unsent_bytes)
         await client.pause()
         assert (await anext(events)).text == SAID
         await client.send(loud(1000))
         await client.resume()
         complete = await client.end()
     assert complete.transcript == f"{SAID} {SAID}"
-    assert complete.metrics.errors == 0
+    assert (complete.metrics.errors, client.reconnects) == (0, 0)
+
+
+async def test_one_that_ends_while_it_pauses_hears_what_it_sent_meanwhile(server):
+    async with asyncio.timeout(TIMEOUT_S), a_client(server, interims=False) as client:
+        await client.pause()
+        await client.send(SENTENCE)
+        complete = await client.end()
+    assert (complete.transcript, complete.metrics.errors, client.reconnects) == (SAID, 0, 0)
 
 
 async def test_a_program_that_does_not_read_is_stopped(server):
