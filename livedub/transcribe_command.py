@@ -176,12 +176,14 @@ class _Told:
             async with client:
                 reading = asyncio.create_task(self._read(client, display))
                 try:
-                    await self._send(client, sound.chunks)
+                    await self._send(client, sound.chunks, reading)
+                    if reading.done():
+                        await reading
                     summary = await client.end()
                     await reading
                 finally:
                     reading.cancel()
-                    await asyncio.wait([reading])
+                    await asyncio.gather(reading, return_exceptions=True)
         self._output.complete(summary)
 
     def _interrupt(self) -> None:
@@ -189,12 +191,15 @@ class _Told:
         self._stop.set()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # a second one ends it at once
 
-    async def _send(self, client: TranscribeClient, chunks: AsyncGenerator[bytes, None]) -> None:
+    async def _send(
+        self, client: TranscribeClient, chunks: AsyncGenerator[bytes, None], reading: asyncio.Task[None]
+    ) -> None:
+        """Until there is no more, it is enough, or what is heard can't be written."""
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            while not stopped.done():
+            while not (stopped.done() or reading.done()):
                 coming = asyncio.ensure_future(anext(chunks, None))
-                await asyncio.wait([coming, stopped], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([coming, stopped, reading], return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
                     coming.cancel()
                     with suppress(asyncio.CancelledError):

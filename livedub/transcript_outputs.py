@@ -33,7 +33,7 @@ def format_of(asked: TranscriptFormat | None, out: Path | None) -> TranscriptFor
 
 
 class TranscriptOutput:
-    """One transcript on its way out. Subtitles are written at the end, whatever ends it.
+    """One transcript on its way out. Subtitles are written at the end, whatever ends it once something was heard.
 
     Args:
         kind: how it is written.
@@ -53,6 +53,7 @@ class TranscriptOutput:
         self._words: dict[str, list[TimedWord]] = {}
         self._stream: TextIO | None = None
         """Of words as they come."""
+        self._heard = False
         subtitles = kind in CAPTION_FORMATS
         if subtitles and languages and out is None:
             raise OutputRefused("subtitles of several languages are several files: name one with -o, as -o talk.srt")
@@ -71,14 +72,15 @@ class TranscriptOutput:
                 raise OutputRefused(f"{path.parent} is no folder")
 
     def __enter__(self) -> Self:
-        if not self._words:
-            path = self._paths.get(self._source)
-            self._stream = sys.stdout if path is None else path.open("w", encoding="utf-8")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and not self._heard:
+            return
+        if not self._words:
+            self._opened()
         if self._stream is not None and self._stream is not sys.stdout:
             self._stream.close()
         for language, words in self._words.items():
@@ -96,6 +98,7 @@ class TranscriptOutput:
 
     def final(self, final: TranscriptFinal) -> None:
         """More was said."""
+        self._heard = True
         if self._kind is TranscriptFormat.json:
             self._line(json.dumps(final.to_wire(), ensure_ascii=False))
         elif self._kind is TranscriptFormat.text and final.text:
@@ -111,5 +114,11 @@ class TranscriptOutput:
             self._line(json.dumps(summary.to_wire(), ensure_ascii=False))
 
     def _line(self, text: str) -> None:
-        if self._stream is not None:
-            print(text, file=self._stream, flush=True)
+        print(text, file=self._opened(), flush=True)
+
+    def _opened(self) -> TextIO:
+        """Where words go, which is touched by what is heard and not before."""
+        if self._stream is None:
+            path = self._paths.get(self._source)
+            self._stream = sys.stdout if path is None else path.open("w", encoding="utf-8")
+        return self._stream

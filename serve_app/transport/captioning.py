@@ -34,6 +34,8 @@ log = get_logger(__name__)
 DOOR = "socket_io"
 MAX_INBOX_BYTES = 2 * WINDOW_BYTES
 """Of chunks that wait; a client that keeps to the window never comes near."""
+MAX_INBOX_ITEMS = 32 * 1024
+"""Of the same and of what else has its place among them, however small they are."""
 MAX_TRANSLATING = 8
 """Finals that wait for their translations; above, no more audio is taken."""
 Said = tuple[Interim | Final | Completed, asyncio.Task[Translated] | None]
@@ -111,17 +113,29 @@ class Captioning:
                 f"a chunk of {size_bytes} bytes holds no whole number of samples, which take {frame_bytes} bytes each",
                 {"field": "data", "size_bytes": size_bytes, "frame_bytes": frame_bytes},
             )
-        if self._waiting_bytes + size_bytes > MAX_INBOX_BYTES:
-            message = f"{self._waiting_bytes} bytes wait to be taken; keep to {WINDOW_BYTES} without an audio:ack"
-            details = {"waiting_bytes": self._waiting_bytes, "limit_bytes": MAX_INBOX_BYTES}
-            raise WireError(ErrorCode.BACKPRESSURE_EXCEEDED, message, details)
+        self._check_room(size_bytes)
+
+    def _check_room(self, size_bytes: int) -> None:
+        waiting = self._inbox.qsize()
+        if self._waiting_bytes + size_bytes > MAX_INBOX_BYTES or waiting >= MAX_INBOX_ITEMS:
+            raise WireError(
+                ErrorCode.BACKPRESSURE_EXCEEDED,
+                f"{self._waiting_bytes} bytes in {waiting} chunks wait to be taken; keep to {WINDOW_BYTES} bytes "
+                "without an audio:ack",
+                {"waiting_bytes": self._waiting_bytes, "waiting_chunks": waiting, "limit_bytes": MAX_INBOX_BYTES},
+            )
 
     def message(self) -> None:
         """The client is still there."""
         self._transcriber.message()
 
     def pause(self) -> None:
-        """Finals for what has come; nothing new until `resume`."""
+        """Finals for what has come; nothing new until `resume`.
+
+        Raises:
+            WireError: more waits to be taken than may.
+        """
+        self._check_room(0)
         self._paused = True
         self._inbox.put_nowait(self._transcriber.flush)
 

@@ -206,6 +206,24 @@ def test_without_a_server_it_says_where_it_looked(speech):
     assert "Can't connect to http://127.0.0.1:1" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["talk.srt", "talk.txt"])
+def test_where_nothing_was_heard_what_stood_there_stays(speech, tmp_path, name):
+    out = tmp_path / name
+    out.write_text("from before")
+    done = run(app, ["transcribe", "--server", "http://127.0.0.1:1", str(speech), "-o", str(out), "--force"])
+    assert done.exit_code == 2
+    assert out.read_text() == "from before"
+
+
+def test_a_reader_that_has_enough_ends_it(server, speech):
+    command = [sys.executable, "-m", "livedub", "transcribe", "--server", server.url, str(speech), "--realtime", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert told == "livedub: Can't write the output: Broken pipe\n"
+
+
 def test_a_session_that_may_not_last_longer_goes_on_in_another(server, speech, tmp_path):
     server.transcription = TranscriptionLimits(max_session_s=0.3)
     out = tmp_path / "talk.txt"

@@ -374,12 +374,11 @@ async def test_a_client_that_says_nothing_gets_its_finals_and_an_end_that_says_s
 
 
 async def test_one_that_says_it_is_there_stays(server, speaker):
-    server.transcription = TranscriptionLimits(idle_timeout_s=0.6)
+    server.transcription = TranscriptionLimits(idle_timeout_s=0.4)
     await speaker.start()
-    for _ in range(12):
-        await speaker.say("keepalive")
-        await speaker.say("chunk", data=b"")
-        await asyncio.sleep(0.1)
+    for number in range(12):
+        await (speaker.say("keepalive") if number % 2 else speaker.chunk(b""))
+        await asyncio.sleep(0.05)
     _, complete = await speaker.end()
     assert complete["reason"] == "ended"
 
@@ -441,6 +440,20 @@ async def test_who_sends_far_beyond_the_window_is_refused_and_loses_nothing_that
     metrics = news[1]["metrics"]
     assert metrics["chunks_forwarded"] == metrics["chunks_received"] < 6
     assert finals[-1]["end_ms"] == metrics["audio_ms"] == metrics["chunks_received"] * 32_000
+
+
+async def test_chunks_that_wait_are_bounded_in_number_too(server, speaker, monkeypatch):
+    monkeypatch.setattr(captioning, "MAX_INBOX_ITEMS", 3)
+    server.hearing.clear()
+    await speaker.start(format="mulaw", sample_rate_hz=8000)
+    await speaker.chunk(bytes(8 * 31_000))
+    for _ in range(5):
+        await speaker.chunk(b"1")
+    refused = await speaker.refused("BACKPRESSURE_EXCEEDED")
+    assert refused["details"]["waiting_chunks"] == 3
+    await speaker.say("pause")
+    await speaker.say("keepalive")
+    await speaker.refused("BACKPRESSURE_EXCEEDED")
 
 
 async def test_echo_gives_back_the_callers_own_sound_in_its_way_and_asks_no_model(server, speaker):
