@@ -11,8 +11,8 @@ from serve_app.stream.values import StreamLimits, Submit
 from tests.unit.serve_app.stream.mutants import GROWING
 from tests.unit.serve_app.stream.recorder import failed, make_fragment, make_outcome, make_settings
 
-WARM, LONG = 2_000, 20_000
-"""Fragments: 3 hours and 33 hours of a live stream."""
+WARM, LONG = 2_000, 8_000
+"""Fragments: 3 hours and 13 hours of a live stream."""
 GROWN = 1.1
 FAR_BYTES = 20_000
 """A good thousand numbers, at 9 bytes each."""
