@@ -85,6 +85,15 @@ MEASUREMENTS = (
         module="asr_batching",
     ),
     Measurement(
+        "xtts_sharing_cuda",
+        "XTTS v2 on a card that streams share",
+        "python -m bench.xtts_sharing --quick",
+        "XTTS v2 of full size with random weights (what it says is noise, how long a step takes is not) speaks the "
+        "same fragments of 6 s one at a time, several sentences in one pass, and in threads. Eight fragments a way; "
+        "the run was ended before the ways behind those shown, float32 and processes among them.",
+        left_out=("about", "device"),
+    ),
+    Measurement(
         "voice_speed",
         "The neural voice",
         "make bench ONLY=voice_speed",

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from livedub.cli import app as command_line
-from serve_app.observability.metrics import GpuMetrics, ServiceMetrics, StreamMetrics
+from serve_app.observability.metrics import GpuMetrics, ServiceMetrics, StreamMetrics, TranscriptionMetrics
 from serve_app.protocol import ERROR_TABLE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -72,6 +72,7 @@ def test_every_metric_that_is_named_exists():
 
     for metrics in (StreamMetrics, ServiceMetrics, GpuMetrics):
         metrics(Instruments())
+    TranscriptionMetrics(Instruments(), lambda _reason: None)
     named = set(re.findall(r"\bsts_\w+\w", GUIDE))
     assert named
     assert named <= set(made)
