@@ -33,7 +33,7 @@ from serve_app.stages.fair_stages import FairStages
 from serve_app.stages.ray_stages import RayStages
 from serve_app.stream.attempt_context import AttemptContext
 from serve_app.stream.values import StreamSettings, Submit
-from serve_app.transport import deepgram, openai_http, openai_realtime
+from serve_app.transport import deepgram, openai_http, openai_realtime, openai_translations
 from serve_app.transport.engine_io import PATHS, engine_sockets
 from serve_app.transport.http import build_app
 from serve_app.transport.registry import Opening
@@ -123,7 +123,11 @@ class Ingress:
         doors = dict.fromkeys(PATHS, engine_sockets(self._sockets.app, self._config))
         routes: dict[str, AsgiApp] = {
             deepgram.PATH: ClosableSockets(deepgram.DeepgramDoor(self._transcribers), self._config),
-            openai_realtime.PATH: ClosableSockets(openai_realtime.RealtimeDoor(self._transcribers), self._config),
+            openai_realtime.PATH: ClosableSockets(openai_realtime.TranscriptionDoor(self._transcribers), self._config),
+            openai_translations.PATH: ClosableSockets(
+                openai_translations.TranslationsDoor(self._transcribers, self._readiness.wait, self._shared.call),
+                self._config,
+            ),
             **openai_http.OpenAIDoor(self._transcribers, self._readiness.wait, self._shared.call).routes,
         }
         return build_app(doors, self._ready, self._exposition.render, self._origins, self._machine, routes)

@@ -88,7 +88,7 @@ class DeepgramDoor:
             )
             outbox = _Outbox(socket, query, live_metadata(session_id, agreed.model))
             transcriber = self._sessions.open(  # right behind its check: while it is accepted, others come and go
-                DOOR, session_id, principal, settings, query.audio_format(), outbox.tell, IDLE_TIMEOUT_S
+                DOOR, session_id, principal, settings, query.audio_format(), outbox.tell, idle_timeout_s=IDLE_TIMEOUT_S
             )
             await socket.accept(subprotocol, [(b"dg-request-id", session_id.encode())])
             await _Conversation(socket, transcriber, outbox).serve()

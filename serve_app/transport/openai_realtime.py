@@ -1,26 +1,20 @@
 """The door of OpenAI's clients for live transcription: `/v1/realtime?intent=transcription`."""
 
-import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from deployments.contracts.values import AsrCapabilities
 from deployments.errors import StageError
-from serve_app.access import AccessDenied, Principal, credentials
-from serve_app.protocol import WireError, fast_json
+from serve_app.access import Principal
 from serve_app.protocol.openai import InvalidRequest
 from serve_app.protocol.openai_realtime import (
     LEAST_COMMIT_MS,
     Input,
     changes_of,
-    error_event,
     item,
     new_id,
     session_object,
@@ -35,15 +29,11 @@ from serve_app.transcription import (
     Overdue,
     SpeechEnded,
     SpeechStarted,
-    Statistics,
     TranscriptionSettings,
 )
 from serve_app.transcription.settings import LEAST_ENDPOINTING_MS
-from serve_app.transport.callers import caller_of
-from serve_app.transport.openai_requests import INVALID, SERVER, Refusal, refusal_of
-from serve_app.transport.outbox import Outbox, until_one_ends
+from serve_app.transport.openai_socket import Query, RealtimeDoor, RealtimeSession
 from serve_app.transport.transcriber import Transcriber, Transcribers
-from serve_app.transport.websocket import GOING_AWAY, SERVICE_RESTART, Receive, Scope, Send
 
 PATH = "/v1/realtime"
 DOOR = "openai_realtime"
@@ -51,59 +41,19 @@ BETA_HEADER, BETA_PROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
-class RealtimeDoor:
-    """Serves the path.
+class TranscriptionDoor(RealtimeDoor):
+    """Serves the path."""
 
-    Args:
-        sessions: of this ingress replica.
-    """
+    DOOR = DOOR
 
-    def __init__(self, sessions: Transcribers) -> None:
-        self._sessions = sessions
+    def _check(self, query: Query) -> None:
+        if query.get("intent") != ["transcription"]:
+            message = "only transcription sessions are served here: connect with ?intent=transcription"
+            raise InvalidRequest(message, "intent")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        session_id = new_id("sess")
-        if scope["type"] != "websocket":
-            message = "send a WebSocket upgrade to this path"
-            await Refusal(426, INVALID, message).response(session_id)(scope, receive, send)
-            return
-        socket = WebSocket(scope, receive, send)
-        found = credentials(socket.headers, scope.get("subprotocols", ()))
-        try:
-            principal = self._sessions.enter(DOOR, caller_of(socket), found)
-        except AccessDenied as refused:
-            await socket.send_denial_response(refusal_of(refused).response(session_id))
-            return
-        try:
-            refused_by = await self._refusal(socket, principal, session_id)
-            if refused_by is not None:
-                await socket.send_denial_response(refused_by)
-                return
-            await socket.accept(found.subprotocol)
-            abilities = await self._sessions.abilities()
-            await _Conversation(socket, self._sessions, principal, session_id, abilities, beta=_is_beta(socket)).serve()
-        finally:
-            self._sessions.close(session_id)
-            self._sessions.leave(principal)
-
-    async def _refusal(self, socket: WebSocket, principal: Principal, session_id: str) -> JSONResponse | None:
-        """Why no session is opened; None: one is."""
-        try:
-            query = parse_qs(socket.scope["query_string"].decode("latin-1"), max_num_fields=100)
-            if query.get("intent") != ["transcription"]:
-                message = "only transcription sessions are served here: connect with ?intent=transcription"
-                raise InvalidRequest(message, "intent")  # noqa: TRY301 - all refusals go one way
-            self._sessions.check(principal, session_id)
-            await self._sessions.abilities()
-            self._sessions.check(principal, session_id)
-        except Exception as raised:  # noqa: BLE001 - the outermost shell of the handshake
-            return refusal_of(raised).response(session_id)
-        return None
-
-
-def _is_beta(socket: WebSocket) -> bool:
-    return socket.headers.get("openai-beta", "") == BETA_HEADER or BETA_PROTOCOL in socket.scope.get("subprotocols", ())
+    async def _session(self, socket: WebSocket, principal: Principal, session_id: str) -> RealtimeSession:
+        abilities = await self._sessions.abilities()
+        return _Transcription(socket, self._sessions, principal, session_id, abilities)
 
 
 @dataclass(slots=True)
@@ -124,8 +74,16 @@ class _Item:
     """Cleared: nobody wants its transcript."""
 
 
-class _Conversation:
-    """One open socket."""
+class _Transcription(RealtimeSession):
+    """One open socket.
+
+    Args:
+        socket: accepted.
+        sessions: of this ingress replica.
+        principal: whose it is.
+        session_id: its name.
+        abilities: what recognition can do.
+    """
 
     def __init__(
         self,
@@ -134,95 +92,35 @@ class _Conversation:
         principal: Principal,
         session_id: str,
         abilities: AsrCapabilities,
-        *,
-        beta: bool,
     ) -> None:
-        self._socket = socket
-        self._sessions = sessions
-        self._principal = principal
-        self._session_id = session_id
+        super().__init__(socket, sessions, principal, session_id)
         self._abilities = abilities
-        self._beta = beta
-        self._outbox = Outbox(socket)
+        protocols = socket.scope.get("subprotocols", ())
+        self._beta = socket.headers.get("openai-beta", "") == BETA_HEADER or BETA_PROTOCOL in protocols
         self._input = Input()
-        self._expires_at = int(time.time() + sessions.limits.max_session_s)
-        self._transcriber: Transcriber | None = None
         self._items: deque[_Item] = deque()
         """Without a transcript yet, in order."""
         self._previous: str | None = None
         """The item that was committed last."""
         self._committed_ms = 0
-        self._begun = asyncio.Event()
-        """Sound has come."""
-        self._endings: asyncio.Queue[Overdue | Completed] = asyncio.Queue()
-        self._handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
+        self._handlers = {
+            "input_audio_buffer.append": self._append,
             "session.update": self._update,
             "transcription_session.update": self._update,
             "input_audio_buffer.commit": self._commit,
             "input_audio_buffer.clear": self._clear,
         }
 
-    async def serve(self) -> None:
-        """Until the client is gone, or the session is over."""
+    def _greet(self) -> None:
         self._put_session("created")
-        await until_one_ends(self._read(), self._outbox.write(), self._finish())
-
-    async def _finish(self) -> None:
-        """Close once the session says so, or where none begins in time."""
-        limit_s = self._sessions.limits.idle_timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._begun.wait()
-        except TimeoutError:
-            self._endings.put_nowait(Overdue("idle", limit_s))
-            self._endings.put_nowait(Completed(Statistics()))
-        overdue: Overdue | None = None
-        while not isinstance(ending := await self._endings.get(), Completed):
-            overdue = ending
-            self._put_error(f"the session is over: {ending.why} for {ending.limit_s:g} s", "session_expired")
-            if self._transcriber is not None:
-                self._transcriber.end()
-        await self._outbox.flushed()
-        await self._socket.close(SERVICE_RESTART if overdue is None else GOING_AWAY)
-
-    async def _read(self) -> None:
-        while True:
-            message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            await self._take(message.get("text") or "")
-            await self._outbox.room()
-
-    async def _take(self, text: str) -> None:
-        try:
-            event = fast_json.loads(text)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            self._put_error("the message is no JSON object with a type", "invalid_json")
-            return
-        try:
-            if event["type"] == "input_audio_buffer.append":
-                await self._open().feed(sound_of(event))
-            else:
-                self._handle(event)
-        except InvalidRequest as error:
-            self._put_error(str(error), "invalid_value", error.param, event.get("event_id"))
-        except WireError as error:  # as many sessions are open as may be, or the server shuts down
-            self._outbox.put(error_event(error.message, SERVER, str(error.code), None, event.get("event_id")))
-
-    def _handle(self, event: Mapping[str, Any]) -> None:
-        handle = self._handlers.get(event["type"])
-        if handle is None:
-            allowed = ", ".join(("input_audio_buffer.append", *self._handlers))
-            raise InvalidRequest(f"type={event['type'][:60]!r} is none here; allowed: {allowed}", "type")
-        handle(event)
-        if self._transcriber is not None:
-            self._transcriber.message()
 
     # --- what the client says -----------------------------------------------------------------------------------
 
-    def _update(self, event: Mapping[str, Any]) -> None:
+    async def _append(self, event: Mapping[str, Any]) -> None:
+        sound = sound_of(event)
+        await self._open().feed(sound)
+
+    async def _update(self, event: Mapping[str, Any]) -> None:
         changed = self._input.updated(changes_of(event))
         heard, language = self._abilities.languages, changed.base_language
         if heard is not None and language is not None and language not in heard:
@@ -234,7 +132,7 @@ class _Conversation:
         self._input = changed
         self._put_session("updated")
 
-    def _commit(self, _event: Mapping[str, Any]) -> None:
+    async def _commit(self, _event: Mapping[str, Any]) -> None:
         transcriber = self._open()
         new_ms = transcriber.received_ms - self._committed_ms
         if new_ms < LEAST_COMMIT_MS:
@@ -246,7 +144,7 @@ class _Conversation:
         self._committed_ms = transcriber.received_ms
         transcriber.flush()
 
-    def _clear(self, _event: Mapping[str, Any]) -> None:
+    async def _clear(self, _event: Mapping[str, Any]) -> None:
         transcriber = self._open()
         if transcriber.received_ms > self._committed_ms:
             dropped = self._current() or self._begin(self._committed_ms)
@@ -255,22 +153,16 @@ class _Conversation:
             transcriber.flush()
         self._outbox.put(told("input_audio_buffer.cleared"))
 
-    def _open(self) -> Transcriber:
-        """The session, which begins with the first sound."""
-        if self._transcriber is None:
-            self._sessions.check(self._principal, self._session_id)
-            heard, pause_ms = self._abilities.languages, self._input.pause_ms
-            default = "en" if heard is None or "en" in heard else min(heard)
-            settings = TranscriptionSettings(
-                language=self._input.base_language or default,
-                hints=self._input.hints,
-                endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
-            )
-            self._transcriber = self._sessions.open(
-                DOOR, self._session_id, self._principal, settings, self._input.format.audio_format, self._tell
-            )
-            self._begun.set()
-        return self._transcriber
+    def _begin_session(self) -> Transcriber:
+        heard, pause_ms = self._abilities.languages, self._input.pause_ms
+        default = "en" if heard is None or "en" in heard else min(heard)
+        settings = TranscriptionSettings(
+            language=self._input.base_language or default,
+            hints=self._input.hints,
+            endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
+        )
+        audio_format = self._input.format.audio_format
+        return self._sessions.open(DOOR, self._session_id, self._principal, settings, audio_format, self._tell)
 
     # --- what the session tells ---------------------------------------------------------------------------------
 
@@ -346,9 +238,6 @@ class _Conversation:
         kind = f"{'transcription_' if self._beta else ''}session.{what}"
         session = session_object(self._session_id, self._expires_at, self._input, beta=self._beta)
         self._outbox.put(told(kind, session=session))
-
-    def _put_error(self, message: str, code: str, param: str | None = None, about: object = None) -> None:
-        self._outbox.put(error_event(message, INVALID, code, param, about))
 
     def _current(self) -> _Item | None:
         """The item that is being said."""

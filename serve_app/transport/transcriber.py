@@ -314,8 +314,10 @@ class Transcribers:
         settings: TranscriptionSettings,
         source: AudioFormat | BinaryIO,
         tell: Callable[[Event], None],
+        *,
         idle_timeout_s: float | None = None,
         ask: Ask | None = None,
+        max_utterance_ms: int | None = None,
     ) -> Transcriber:
         """A new session; `close` ends its place here.
 
@@ -328,11 +330,14 @@ class Transcribers:
             tell: is called with each event.
             idle_timeout_s: instead of the configured one.
             ask: instead of the models.
+            max_utterance_ms: instead of the configured one.
         """
         live = isinstance(source, AudioFormat)
         limits = self.limits if live else self.limits.of_recordings()
         if idle_timeout_s is not None:
             limits = limits.model_copy(update={"idle_timeout_s": idle_timeout_s})
+        if max_utterance_ms is not None:
+            limits = limits.model_copy(update={"max_utterance_ms": max_utterance_ms})
 
         def observed(event: Event) -> None:
             tell(event)

@@ -175,3 +175,44 @@ def test_real_speech_is_written_down_translated_and_said_again(serve):
     wav.seek(0)
     again = client.audio.transcriptions.create(model="whisper-1", file=wav)
     assert word_error_rate([text], [again.text]) <= 0.25
+
+
+@pytest.mark.timeout(300)
+async def test_real_speech_is_dubbed_while_it_lasts_by_a_voice_that_is_whole(serve):
+    """The Spanish that comes back begins before the English ends, is no silence, and has no jump at a seam."""
+    server = serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+    name = "sense_and_sensibility-0870.wav"
+    sound = pcm.to_bytes(clips.clip(name, SAID_RATE_HZ)[:, 0], "pcm_s16le")
+    client = openai.AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
+    dubbed, words, came_at = b"", {"input": "", "output": ""}, []
+    async with asyncio.timeout(seconds(150)), client.realtime.translations.connect(model="any") as connection:
+        heard = {"transcription": {"model": "any", "language": "en"}}
+        await connection.session.update(session={"audio": {"output": {"language": "es"}, "input": heard}})
+
+        async def speak() -> float:
+            for at in range(0, len(sound), 9600):
+                await connection.session.input_audio_buffer.append(
+                    audio=base64.b64encode(sound[at : at + 9600]).decode()
+                )
+                await asyncio.sleep(0.2)
+            await connection.session.close()
+            return asyncio.get_running_loop().time()
+
+        speaking = asyncio.create_task(speak())
+        async for event in connection:
+            assert event.type != "error", event
+            if event.type == "session.output_audio.delta":
+                came_at.append(asyncio.get_running_loop().time())
+                dubbed += base64.b64decode(event.delta)
+            elif event.type.endswith("transcript.delta"):
+                words[event.type.split(".")[1].removesuffix("_transcript")] += event.delta
+            elif event.type == "session.closed":
+                break
+        ended_at = await speaking
+    assert word_error_rate([clips.transcripts()[name]], [words["input"]]) <= 0.25
+    assert len(words["output"].split()) > len(words["input"].split()) / 2
+    samples = pcm.from_bytes(dubbed, "pcm_s16le", 1)[:, 0]
+    assert len(samples) / SAID_RATE_HZ > len(sound) / 2 / SAID_RATE_HZ / 3
+    assert np.sqrt(np.mean(samples**2)) > 0.01
+    assert np.abs(np.diff(samples)).max() < 0.5
+    assert came_at[0] < ended_at + seconds(10)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from deployments.errors import InvalidAudio, Stage
 from serve_app.access import AuthOptions
 from serve_app.transcription import TranscriptionLimits
-from serve_app.transport.openai_realtime import PATH, RealtimeDoor
+from serve_app.transport.openai_realtime import PATH, TranscriptionDoor
 from serve_app.transport.websocket import ClosableSockets, SocketLimits
 from tests.support.captions import RATE_HZ, loud, quiet
 from tests.unit.serve_app.transport.test_deepgram import KEY, TIMEOUT_S, Door, until
@@ -25,11 +25,11 @@ class Realtime(Door):
     """A server with this door alone."""
 
     def serving(self):
-        return super().serving(routes={PATH: ClosableSockets(RealtimeDoor(self.sessions), SocketLimits())})
+        return super().serving(routes={PATH: ClosableSockets(TranscriptionDoor(self.sessions), SocketLimits())})
 
     @asynccontextmanager
-    async def client(self, query: str = "intent=transcription", **settings):
-        url = f"{self.root.replace('http', 'ws')}{PATH}?{query}"
+    async def client(self, query: str = "intent=transcription", path: str = PATH, **settings):
+        url = f"{self.root.replace('http', 'ws')}{path}?{query}"
         async with asyncio.timeout(TIMEOUT_S), websockets.connect(url, **settings) as socket:
             yield Client(socket)
 
