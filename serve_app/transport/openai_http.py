@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from starlette.requests import Request
@@ -37,7 +38,7 @@ from serve_app.transport.openai_requests import INVALID, SERVER, FileForm, Refus
 from serve_app.transport.recordings import hear
 from serve_app.transport.speaking import as_wav, encoded, said
 from serve_app.transport.transcriber import AskInTurn, Transcribers
-from serve_app.transport.uploads import bounded, unless_gone
+from serve_app.transport.uploads import bounded, in_time, unless_gone
 from serve_app.transport.websocket import AsgiApp, Receive, Scope, Send
 
 DOOR = "openai"
@@ -209,7 +210,8 @@ class _Endpoint:
             answer = await _answered(self._handler, request, request_id, principal)
             if answer is not None:
                 answer.headers["x-request-id"] = request_id
-                await answer(scope, receive, send)
+                with suppress(TimeoutError):  # the client reads nothing any more
+                    await answer(scope, receive, in_time(send))
         finally:
             self._sessions.leave(principal)
 

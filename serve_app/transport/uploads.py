@@ -1,4 +1,4 @@
-"""Bodies of requests that are files: written to the disk as they come, bounded in size and in waiting."""
+"""Bodies of requests that are files, and answers that come in pieces: bounded in size and in waiting."""
 
 import asyncio
 import tempfile
@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from serve_app.transport.websocket import Message, Receive
+from serve_app.transport.websocket import Message, Receive, Send
 
 T = TypeVar("T")
 
 SILENT_LIMIT_S = 30.0
-"""Without a byte of a body; above, its client is taken for gone."""
+"""Without a byte of a body, or without one of an answer being read; above, its client is taken for gone."""
 WRITE_BYTES = 1024 * 1024
 """That are gathered before they are written, in a thread."""
 
@@ -105,6 +105,16 @@ def bounded(receive: Receive, max_bytes: int) -> Receive:
 
 def _too_large(max_bytes: int) -> UploadRefused:
     return UploadRefused(413, f"the body has more than {max_bytes} bytes, which is the most")
+
+
+def in_time(send: Send) -> Send:
+    """What sends an answer, for one that comes in pieces: a client that reads none of it for too long is given up."""
+
+    async def sent(message: Message) -> None:
+        async with asyncio.timeout(SILENT_LIMIT_S):
+            await send(message)
+
+    return sent
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

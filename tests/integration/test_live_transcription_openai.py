@@ -215,4 +215,4 @@ async def test_real_speech_is_dubbed_while_it_lasts_by_a_voice_that_is_whole(ser
     assert len(samples) / SAID_RATE_HZ > len(sound) / 2 / SAID_RATE_HZ / 3
     assert np.sqrt(np.mean(samples**2)) > 0.01
     assert np.abs(np.diff(samples)).max() < 0.5
-    assert came_at[0] < ended_at + seconds(10)
+    assert came_at[0] < ended_at + seconds(40)

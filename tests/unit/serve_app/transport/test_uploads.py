@@ -50,3 +50,13 @@ async def test_a_full_disk_is_told(monkeypatch):
         async with stored(body(bytes(1000)), 10_000):
             pytest.fail("it was taken")
     assert refused.value.status == 507
+
+
+async def test_a_client_that_reads_nothing_of_an_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(uploads, "SILENT_LIMIT_S", 0.01)
+
+    async def stuck(_message):
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await uploads.in_time(stuck)({"type": "http.response.body", "body": b"more"})
