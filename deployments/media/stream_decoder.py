@@ -9,12 +9,13 @@ import json
 import signal
 import sys
 from contextlib import suppress
-from typing import BinaryIO, Final, Self, cast
+from typing import BinaryIO, Final, cast
 
 from deployments.audio.confinement import environment
 from deployments.contracts.values import OPUS_PACKETS, AudioFormat
 from deployments.errors import InternalFault, InvalidAudio, Stage
 from deployments.logs import get_logger
+from deployments.media.child_filter import ChildFilter
 
 PROGRAM = "deployments.media.decode_stream"
 SOUND: Final = AudioFormat("pcm_s16le", 16_000, 1)
@@ -33,8 +34,8 @@ _END_LIMIT_S = 5.0
 logger = get_logger(__name__)
 
 
-class StreamDecoder:
-    """One source at work. `start`, then `feed` it while `read` is called, and `close` it however that ends.
+class StreamDecoder(ChildFilter):
+    """One source at work. A live one is fed with its bytes, or with its packets, one at a time.
 
     Args:
         source: a file, from its beginning; or the container name of a live stream, of which OPUS_PACKETS alone means
@@ -43,23 +44,14 @@ class StreamDecoder:
     """
 
     def __init__(self, source: BinaryIO | str, program: str = PROGRAM) -> None:
+        super().__init__()
         self._file = None if isinstance(source, str) else source
         self._packets = source == OPUS_PACKETS
         self._program = program
-        self._process: asyncio.subprocess.Process | None = None
-        self._ended = False
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def start(self) -> None:
-        """Start the child."""
+    async def _launched(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", self._program, PACKETS if self._packets else "container"),
             stdin=pipe if self._file is None else self._file,
             stdout=pipe,
@@ -67,28 +59,13 @@ class StreamDecoder:
             limit=READ_BYTES,
             env=environment(),
         )
-        if self._ended:
-            self.end()
 
     async def feed(self, data: bytes) -> None:
         """More of a live stream; waits while the child has enough to do. One that has ended takes nothing."""
         if self._packets:
             data = data[:MAX_PACKET_BYTES]  # which no packet is, so that it is passed over like others that are none
             data = len(data).to_bytes(LENGTH_BYTES, "big") + data
-        stdin = None if self._process is None else self._process.stdin
-        if stdin is None or stdin.is_closing():
-            return
-        try:
-            stdin.write(data)
-            await stdin.drain()
-        except OSError:  # `read` tells why nothing is taken
-            stdin.close()
-
-    def end(self) -> None:
-        """No more comes; one that has not started yet ends at once when it does."""
-        self._ended = True
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        await super().feed(data)
 
     async def read(self) -> bytes:
         """The next sound, in whole samples; empty once all has come.
@@ -97,23 +74,13 @@ class StreamDecoder:
             InvalidAudio: the source can't be decoded, or not any further.
             InternalFault: the decoder failed.
         """
-        process = cast("asyncio.subprocess.Process", self._process)
-        stdout = cast("asyncio.StreamReader", process.stdout)
-        sound = await stdout.read(READ_BYTES)
+        sound = await self._stdout.read(READ_BYTES)
         if len(sound) % 2:
             with suppress(asyncio.IncompleteReadError):
-                sound += await stdout.readexactly(1)
+                sound += await self._stdout.readexactly(1)
         if not sound:
-            await self._judge(process, cast("asyncio.StreamReader", process.stderr))
+            await self._judge(self._running, cast("asyncio.StreamReader", self._running.stderr))
         return sound
-
-    async def close(self) -> None:
-        """End the child, whatever it does."""
-        process = self._process
-        if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
     @staticmethod
     async def _judge(process: asyncio.subprocess.Process, stderr: asyncio.StreamReader) -> None:

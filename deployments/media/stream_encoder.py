@@ -1,11 +1,11 @@
 """Speech on its way out as a file that grows: FFmpeg's program encodes it as it comes."""
 
 import asyncio
-from contextlib import suppress
-from typing import Final, Self, cast
+from typing import Final
 
 from deployments.contracts.values import SAID_RATE_HZ
 from deployments.errors import InternalFault, Stage
+from deployments.media.child_filter import ChildFilter
 from deployments.media.ffmpeg import FFmpegFailed, program
 
 FORMATS: Final = {
@@ -18,62 +18,31 @@ FORMATS: Final = {
 READ_BYTES = 64 * 1024
 _END_LIMIT_S = 10.0
 """For the program to give out the rest."""
+_SPEECH = ("-f", "s16le", "-ar", str(SAID_RATE_HZ), "-ac", "1", "-i", "pipe:0")
+_QUIETLY = ("-hide_banner", "-loglevel", "error", "-nostdin")
 
 
-class StreamEncoder:
-    """One file in the making. `start`, then `feed` it while `read` is called, and `close` it however that ends.
+class StreamEncoder(ChildFilter):
+    """One file in the making, fed with 16 bit integers, little endian, mono, `SAID_RATE_HZ`.
 
     Args:
         container: a key of FORMATS.
     """
 
     def __init__(self, container: str) -> None:
+        super().__init__()
         self._arguments = FORMATS[container]
-        self._process: asyncio.subprocess.Process | None = None
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def start(self) -> None:
-        """Start the program.
-
-        Raises:
-            InternalFault: there is none.
-        """
-        heard = ("-f", "s16le", "-ar", str(SAID_RATE_HZ), "-ac", "1", "-i", "pipe:0")
-        quietly = ("-hide_banner", "-loglevel", "error", "-nostdin")
+    async def _launched(self) -> asyncio.subprocess.Process:
         try:
-            command = (
-                await asyncio.to_thread(program),
-                *quietly,
-                *heard,
-                *self._arguments,
-                "-flush_packets",
-                "1",
-                "pipe:1",
-            )
+            command = (await asyncio.to_thread(program), *_QUIETLY, *_SPEECH, *self._arguments)
         except FFmpegFailed as error:
             raise InternalFault(Stage.TTS, str(error)) from None
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+        pipe = asyncio.subprocess.PIPE
+        nowhere = asyncio.subprocess.DEVNULL
+        return await asyncio.create_subprocess_exec(
+            *command, "-flush_packets", "1", "pipe:1", stdin=pipe, stdout=pipe, stderr=nowhere
         )
-
-    async def feed(self, sound: bytes) -> None:
-        """More speech: 16 bit integers, little endian, mono, `SAID_RATE_HZ`. Waits while there is enough to do."""
-        with suppress(OSError):  # `read` tells that it has ended
-            self._stdin.write(sound)
-            await self._stdin.drain()
-
-    def end(self) -> None:
-        """No more comes."""
-        self._stdin.close()
 
     async def read(self) -> bytes:
         """The next bytes of the file; empty once all have come.
@@ -81,26 +50,13 @@ class StreamEncoder:
         Raises:
             InternalFault: the program failed.
         """
-        process = cast("asyncio.subprocess.Process", self._process)
-        data = await cast("asyncio.StreamReader", process.stdout).read(READ_BYTES)
+        data = await self._stdout.read(READ_BYTES)
         if not data:
             try:
                 async with asyncio.timeout(_END_LIMIT_S):
-                    status = await process.wait()
+                    status = await self._running.wait()
             except TimeoutError:
                 status = None
             if status != 0:
                 raise InternalFault(Stage.TTS, f"the encoder failed (status {status})")
         return data
-
-    async def close(self) -> None:
-        """End the program, whatever it does."""
-        process = self._process
-        if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    @property
-    def _stdin(self) -> asyncio.StreamWriter:
-        return cast("asyncio.StreamWriter", cast("asyncio.subprocess.Process", self._process).stdin)
