@@ -66,6 +66,14 @@ MEASUREMENTS = (
         by_name=True,
     ),
     Measurement(
+        "captions_long",
+        "Captions of no words, and for an hour",
+        "python -m bench.captions_long",
+        "Ten minutes each of silence, noise and music are sent to `/v1/listen` faster than they last, and every word "
+        "that is shown is counted. Then one session hears an hour of speech, as fast as the models do, while the "
+        "memory of the ingress is watched.",
+    ),
+    Measurement(
         "baselines",
         "Beside what one would write instead",
         "make bench ONLY=baselines",
