@@ -31,7 +31,7 @@ CLOSED: dict[str, frozenset[str]] = {
     "deployment_name": frozenset({"Ingress", "Asr", "Translation", "Tts"}),
     "state": frozenset(STATES.values()),
     "model": frozenset({"fake", "deepl"}),
-    "door": frozenset({"deepgram"}),
+    "door": frozenset({"deepgram", "openai", "openai_realtime", "openai_translations", "socket_io"}),
 }
 
 
