@@ -341,7 +341,8 @@ class Transcribers:
 
         def observed(event: Event) -> None:
             tell(event)
-            self._observer.told(door, event)
+            if live or isinstance(event, Completed):  # how late finals come says something of live speech alone
+                self._observer.told(door, event)
             if isinstance(event, Completed):
                 counts = event.statistics
                 log.info(

@@ -45,6 +45,7 @@ class Counts:
         self.refusals: list[str] = []
         self.open = 0
         self.doors: set[str] = set()
+        self.events: list = []
 
     def refused(self, reason):
         self.refusals.append(reason)
@@ -54,6 +55,7 @@ class Counts:
 
     def told(self, door, event):
         self.doors.add(door)
+        self.events.append(event)
 
 
 class Door:

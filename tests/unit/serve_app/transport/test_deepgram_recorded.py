@@ -83,6 +83,8 @@ async def test_a_recording_is_answered_in_deepgrams_words():
     [utterance] = results["utterances"]
     assert (utterance["transcript"], utterance["channel"]) == ("Hello, World!", 0)
     assert len(door.sessions) == door.counts.open == 0
+    [completed] = door.counts.events  # nothing of how late finals came, which is of live speech alone
+    assert completed.statistics.finals == 1
 
 
 @pytest.mark.parametrize(
