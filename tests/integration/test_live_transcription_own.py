@@ -28,6 +28,68 @@ FAKES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
+def local(serve):
+    return serve("local", {"args.asr_interim": {"engine": "moonshine"}})
+
+
+@pytest.mark.timeout(300)
+async def test_real_speech_is_captioned_in_two_languages_while_it_lasts(local):
+    samples, text = clips.clip(CLIP, RATE_HZ)[:, 0], clips.transcripts()[CLIP]
+    audio = pcm.to_bytes(samples, "pcm_s16le")
+    async with Worker(local.url) as worker:
+        await started(worker, "book", translate_to="es")
+        await said(worker, audio, pace=1)
+        complete = await ended(worker)
+    finals = worker.of("transcript:final")
+    assert word_error_rate([text], [complete["transcript"]]) <= 0.15
+    check_contiguous(finals, len(audio) * 1000 // 2 // RATE_HZ)
+    words = [word for final in finals for word in final["words"]]
+    assert all(one["start_ms"] <= other["start_ms"] for one, other in pairwise(words))
+    assert all(0 < word["confidence"] <= 1 for word in words)
+    spoken = [final for final in finals if final["text"]]
+    assert all(final["translations"]["es"] not in ("", final["text"]) for final in spoken)
+    assert {"de", "que", "para", "ellos"} & set(complete["translations"]["es"].lower().split())
+    told = [received.event for received in worker.events]
+    assert told.index("transcript:update") < told.index("transcript:final")
+    assert told[-1] == "transcript:complete"
+
+
+@pytest.mark.timeout(300)
+def test_the_command_writes_subtitles_of_a_file_in_both_languages(local, tmp_path):
+    clip = clips.SPEECH / CLIP
+    command = [sys.executable, "-m", "livedub", "transcribe", str(clip), "--to", "es", "-o", str(tmp_path / "book.srt")]
+    done = subprocess.run([*command, "--server", local.url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    english, spanish = ((tmp_path / f"book.{language}.srt").read_text(encoding="utf-8") for language in ("en", "es"))
+    heard = " ".join(cue.content for cue in srt.parse(english))
+    assert word_error_rate([clips.transcripts()[CLIP]], [heard]) <= 0.15
+    assert {"de", "que", "para", "ellos"} & set(" ".join(cue.content for cue in srt.parse(spanish)).lower().split())
+
+
+@pytest.mark.timeout(300)
+async def test_our_client_loses_no_word_with_its_connection(local):
+    samples = clips.clip(CLIP, RATE_HZ)[:, 0]
+    audio = pcm.to_bytes(samples, "pcm_s16le")
+    config = TranscriptionConfig(translate_to=["es"])
+    async with TranscribeClient(local.url, config=config) as client:
+        reading = asyncio.create_task(finals_of(client))
+        await client.send(audio[: len(audio) // 2])
+        await asyncio.sleep(1)
+        client._link.drop("cut in the middle of a sentence")
+        await client.send(audio[len(audio) // 2 :])
+        complete = await client.end()
+        finals = await reading
+    assert client.reconnects == 1
+    assert word_error_rate([clips.transcripts()[CLIP]], [complete.transcript]) <= 0.25
+    assert [final.start_ms for final in finals] == [0, *(final.end_ms for final in finals[:-1])]
+    assert finals[-1].end_ms == pytest.approx(len(audio) // 32, abs=2)
+
+
+async def finals_of(client: TranscribeClient) -> list[TranscriptFinal]:
+    return [event async for event in client.events() if isinstance(event, TranscriptFinal)]
+
+
+@pytest.fixture(scope="module")
 def fakes(serve):
     return serve("fakes", FAKES)
 
@@ -125,65 +187,3 @@ async def test_of_a_long_transcript_the_end_is_kept_and_a_window_is_enough_for_a
         assert len(complete["transcript"]) <= ready["max_transcript_characters"] == 1000
         assert complete["dropped_characters"] == len(texts) - len(complete["transcript"])
         assert texts.endswith(complete["transcript"])
-
-
-@pytest.fixture(scope="module")
-def local(serve):
-    return serve("local", {"args.asr_interim": {"engine": "moonshine"}})
-
-
-@pytest.mark.timeout(300)
-async def test_real_speech_is_captioned_in_two_languages_while_it_lasts(local):
-    samples, text = clips.clip(CLIP, RATE_HZ)[:, 0], clips.transcripts()[CLIP]
-    audio = pcm.to_bytes(samples, "pcm_s16le")
-    async with Worker(local.url) as worker:
-        await started(worker, "book", translate_to="es")
-        await said(worker, audio, pace=1)
-        complete = await ended(worker)
-    finals = worker.of("transcript:final")
-    assert word_error_rate([text], [complete["transcript"]]) <= 0.15
-    check_contiguous(finals, len(audio) * 1000 // 2 // RATE_HZ)
-    words = [word for final in finals for word in final["words"]]
-    assert all(one["start_ms"] <= other["start_ms"] for one, other in pairwise(words))
-    assert all(0 < word["confidence"] <= 1 for word in words)
-    spoken = [final for final in finals if final["text"]]
-    assert all(final["translations"]["es"] not in ("", final["text"]) for final in spoken)
-    assert {"de", "que", "para", "ellos"} & set(complete["translations"]["es"].lower().split())
-    told = [received.event for received in worker.events]
-    assert told.index("transcript:update") < told.index("transcript:final")
-    assert told[-1] == "transcript:complete"
-
-
-@pytest.mark.timeout(300)
-def test_the_command_writes_subtitles_of_a_file_in_both_languages(local, tmp_path):
-    clip = clips.SPEECH / CLIP
-    command = [sys.executable, "-m", "livedub", "transcribe", str(clip), "--to", "es", "-o", str(tmp_path / "book.srt")]
-    done = subprocess.run([*command, "--server", local.url], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    english, spanish = ((tmp_path / f"book.{language}.srt").read_text(encoding="utf-8") for language in ("en", "es"))
-    heard = " ".join(cue.content for cue in srt.parse(english))
-    assert word_error_rate([clips.transcripts()[CLIP]], [heard]) <= 0.15
-    assert {"de", "que", "para", "ellos"} & set(" ".join(cue.content for cue in srt.parse(spanish)).lower().split())
-
-
-@pytest.mark.timeout(300)
-async def test_our_client_loses_no_word_with_its_connection(local):
-    samples = clips.clip(CLIP, RATE_HZ)[:, 0]
-    audio = pcm.to_bytes(samples, "pcm_s16le")
-    config = TranscriptionConfig(translate_to=["es"])
-    async with TranscribeClient(local.url, config=config) as client:
-        reading = asyncio.create_task(finals_of(client))
-        await client.send(audio[: len(audio) // 2])
-        await asyncio.sleep(1)
-        client._link.drop("cut in the middle of a sentence")
-        await client.send(audio[len(audio) // 2 :])
-        complete = await client.end()
-        finals = await reading
-    assert client.reconnects == 1
-    assert word_error_rate([clips.transcripts()[CLIP]], [complete.transcript]) <= 0.25
-    assert [final.start_ms for final in finals] == [0, *(final.end_ms for final in finals[:-1])]
-    assert finals[-1].end_ms == pytest.approx(len(audio) // 32, abs=2)
-
-
-async def finals_of(client: TranscribeClient) -> list[TranscriptFinal]:
-    return [event async for event in client.events() if isinstance(event, TranscriptFinal)]
