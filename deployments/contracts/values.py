@@ -410,6 +410,15 @@ class AsrCapabilities:
     at_once: int = 0
     """Fragments that a replica computes at once, at most; 0: not known."""
 
+    def hears(self, language: str) -> bool:
+        """Whether a base language may be spoken."""
+        return self.languages is None or language in self.languages
+
+    @property
+    def default_language(self) -> str:
+        """What is taken to be spoken where nobody says."""
+        return "en" if self.languages is None or "en" in self.languages else min(self.languages)
+
 
 @dataclass(frozen=True, slots=True)
 class TranslationCapabilities:

@@ -25,8 +25,8 @@ def check_languages(config: TranscriptionConfig, asr: AsrCapabilities, translati
         WireError: UNSUPPORTED_LANGUAGE or UNSUPPORTED_LANGUAGE_PAIR, with what was sent and what is allowed.
     """
     source = base_language(config.source_language)
-    if asr.languages is not None and source not in asr.languages:
-        allowed = ", ".join(sorted(asr.languages))
+    if not asr.hears(source):
+        allowed = ", ".join(sorted(asr.languages or ()))
         raise WireError(
             ErrorCode.UNSUPPORTED_LANGUAGE,
             f"config.source_language: {source} is not recognised here; allowed: {allowed}",

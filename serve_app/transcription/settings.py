@@ -32,6 +32,11 @@ class TranscriptionSettings:
     least_utterance_ms: int = 0
     """A pause ends only an utterance that has lasted so long: whole files are cheaper in longer pieces."""
 
+    @classmethod
+    def of_recording(cls, language: str, hints: tuple[str, ...]) -> Self:
+        """For a whole file: nobody reads along, and pieces may be long."""
+        return cls(language, hints, interims=False, least_utterance_ms=LEAST_RECORDING_UTTERANCE_MS)
+
 
 class TranscriptionLimits(BaseModel):
     """What a session may cost, and how often the models are asked for it."""

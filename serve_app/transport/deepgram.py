@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.websockets import WebSocket
@@ -31,7 +30,7 @@ from serve_app.transcription import (
     UtteranceEnd,
 )
 from serve_app.transcription.settings import LEAST_ENDPOINTING_MS
-from serve_app.transport.deepgram_entry import DOOR, Refusal, enter, live_metadata, negotiated
+from serve_app.transport.deepgram_entry import DOOR, Refusal, created, enter, live_metadata, negotiated
 from serve_app.transport.deepgram_recorded import RecordedDoor
 from serve_app.transport.outbox import Outbox, until_one_ends
 from serve_app.transport.transcriber import Transcriber, Transcribers
@@ -198,7 +197,7 @@ class _Conversation:
             "transaction_key": "deprecated",
             "request_id": self._transcriber.session_id,
             "sha256": self._sha256.hexdigest(),
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "created": created(),
             "duration": self._transcriber.received_ms / 1000,
             "channels": 1,
         }

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -92,19 +93,22 @@ async def negotiated(
     except InvalidQuery as error:
         raise Refusal(*INVALID_QUERY, str(error)) from None
     try:
-        sessions.check(principal, session_id)
-        abilities = await sessions.abilities()
-        sessions.check(principal, session_id)
+        abilities = await sessions.admitted(principal, session_id, sessions.abilities)
     except WireError as error:
         raise Refusal(*_STATUS.get(error.code, BUG), error.message) from None
     except Exception:
         log.exception("transcription_not_opened", stream_id=session_id, door=DOOR)
         raise Refusal(*BUG, "the server hit a bug on this request") from None
-    if abilities.languages is not None and query.base_language not in abilities.languages:
-        allowed = ", ".join(sorted(abilities.languages))
+    if not abilities.hears(query.base_language):
+        allowed = ", ".join(sorted(abilities.languages or ()))
         message = f"language={query.language[:40]!r} is not heard by {abilities.model}, which hears: {allowed}"
         raise Refusal(*INVALID_QUERY, message)
     return Agreed(query, abilities.model)
+
+
+def created() -> str:
+    """Now, as Deepgram writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def live_metadata(session_id: str, model: str) -> dict[str, Any]:

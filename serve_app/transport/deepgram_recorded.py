@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from io import FileIO
 from typing import Any
 
@@ -17,7 +16,6 @@ from serve_app.access import Principal, credentials
 from serve_app.protocol import fast_json
 from serve_app.protocol.deepgram import RAW_ENCODINGS, ListenQuery, recording
 from serve_app.transcription import Final, TranscriptionSettings
-from serve_app.transcription.settings import LEAST_RECORDING_UTTERANCE_MS
 from serve_app.transport.deepgram_entry import (
     BUG,
     DOOR,
@@ -25,6 +23,7 @@ from serve_app.transport.deepgram_entry import (
     UNAVAILABLE,
     Agreed,
     Refusal,
+    created,
     enter,
     model_id,
     model_info,
@@ -98,18 +97,13 @@ class RecordedDoor:
     async def _transcribed(self, file: FileIO, request_id: str, principal: Principal, agreed: Agreed) -> Response:
         digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")
         query = agreed.query
-        settings = TranscriptionSettings(
-            language=query.base_language,
-            hints=query.hints,
-            interims=False,
-            least_utterance_ms=LEAST_RECORDING_UTTERANCE_MS,
-        )
+        settings = TranscriptionSettings.of_recording(query.base_language, query.hints)
         finals = [final async for final in hear(self._sessions, DOOR, request_id, principal, settings, file)]
         metadata = {
             "transaction_key": "deprecated",
             "request_id": request_id,
             "sha256": digest.hexdigest(),
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "created": created(),
             "duration": finals[-1].end_ms / 1000 if finals else 0.0,
             "channels": 1,
             "models": [model_id(agreed.model)],

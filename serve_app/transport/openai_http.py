@@ -32,7 +32,6 @@ from serve_app.protocol.openai import (
 from serve_app.scheduling.fair_queue import Priority
 from serve_app.stream.negotiation import ModelCapabilities
 from serve_app.transcription import TranscriptionSettings
-from serve_app.transcription.settings import LEAST_RECORDING_UTTERANCE_MS
 from serve_app.transport.callers import caller_of
 from serve_app.transport.openai_requests import INVALID, SERVER, FileForm, Refusal, json_body, refusal_of
 from serve_app.transport.recordings import hear
@@ -140,17 +139,12 @@ class OpenAIDoor:
 
     async def _admitted(self, principal: Principal, request_id: str) -> ModelCapabilities:
         """What the models can do, for one that may come in."""
-        self._sessions.check(principal, request_id)
-        abilities = await self._abilities()
-        self._sessions.check(principal, request_id)
-        return abilities
+        return await self._sessions.admitted(principal, request_id, self._abilities)
 
     async def _heard(
         self, file: BinaryIO, request_id: str, principal: Principal, form: TranscriptionForm, language: str
     ) -> AsyncIterator[Heard]:
-        settings = TranscriptionSettings(
-            language=language, hints=form.hints, interims=False, least_utterance_ms=LEAST_RECORDING_UTTERANCE_MS
-        )
+        settings = TranscriptionSettings.of_recording(language, form.hints)
         async for final in hear(self._sessions, DOOR, request_id, principal, settings, file):
             yield Heard(final.start_ms, final.end_ms, final.text, final.words)
 
@@ -224,10 +218,9 @@ async def _answered(handler: Handler, request: Request, request_id: str, princip
 
 
 def _language(form: TranscriptionForm, abilities: ModelCapabilities) -> str:
-    heard = abilities.asr.languages
-    language = form.base_language or ("en" if heard is None or "en" in heard else min(heard))
-    if heard is not None and language not in heard:
-        allowed = ", ".join(sorted(heard))
+    language = form.base_language or abilities.asr.default_language
+    if not abilities.asr.hears(language):
+        allowed = ", ".join(sorted(abilities.asr.languages or ()))
         message = f"language={language[:40]!r} is not heard by {abilities.asr.model}, which hears: {allowed}"
         raise InvalidRequest(message, "language")
     return language

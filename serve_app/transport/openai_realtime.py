@@ -122,9 +122,10 @@ class _Transcription(RealtimeSession):
 
     async def _update(self, event: Mapping[str, Any]) -> None:
         changed = self._input.updated(changes_of(event))
-        heard, language = self._abilities.languages, changed.base_language
-        if heard is not None and language is not None and language not in heard:
-            message = f"language={language[:40]!r} is not heard here; allowed: {', '.join(sorted(heard))}"
+        language = changed.base_language
+        if language is not None and not self._abilities.hears(language):
+            allowed = ", ".join(sorted(self._abilities.languages or ()))
+            message = f"language={language[:40]!r} is not heard here; allowed: {allowed}"
             raise InvalidRequest(message, "session.audio.input.transcription.language")
         if self._transcriber is not None and changed != self._input:
             raise InvalidRequest("a session can't be changed once sound has come; open another one", "session")
@@ -154,10 +155,9 @@ class _Transcription(RealtimeSession):
         self._outbox.put(told("input_audio_buffer.cleared"))
 
     def _begin_session(self) -> Transcriber:
-        heard, pause_ms = self._abilities.languages, self._input.pause_ms
-        default = "en" if heard is None or "en" in heard else min(heard)
+        pause_ms = self._input.pause_ms
         settings = TranscriptionSettings(
-            language=self._input.base_language or default,
+            language=self._input.base_language or self._abilities.default_language,
             hints=self._input.hints,
             endpointing_ms=None if pause_ms is None else max(LEAST_ENDPOINTING_MS, pause_ms),
         )

@@ -189,9 +189,8 @@ class RealtimeDoor(ABC):
         """A session, or why there is none."""
         try:
             self._check(parse_qs(socket.scope["query_string"].decode("latin-1"), max_num_fields=100))
-            self._sessions.check(principal, session_id)
-            session = await self._session(socket, principal, session_id)
-            self._sessions.check(principal, session_id)
+            return await self._sessions.admitted(
+                principal, session_id, lambda: self._session(socket, principal, session_id)
+            )
         except Exception as raised:  # noqa: BLE001 - the outermost shell of the handshake
             return refusal_of(raised).response(session_id)
-        return session

@@ -88,8 +88,7 @@ class _Translation(RealtimeSession):
         super().__init__(socket, sessions, principal, session_id)
         self._abilities = abilities
         self._ask = ask
-        heard = abilities.asr.languages
-        self._source = "en" if heard is None or "en" in heard else min(heard)
+        self._source = abilities.asr.default_language
         self._target = next((target for target in self._targets() if target != self._source), "")
         self._tells_source = False
         self._translating: Translating | None = None
@@ -153,7 +152,7 @@ class _Translation(RealtimeSession):
 
     def _check_pair(self, source: str, target: str) -> None:
         pairs, heard = self._abilities.translation.pairs, self._abilities.asr.languages
-        if (heard is None or source in heard) and target in self._targets(source):
+        if self._abilities.asr.hears(source) and target in self._targets(source):
             return
         known = heard if heard is not None else {one for one, _ in pairs or ()} or {source}
         allowed = sorted(f"{one}→{other}" for one in known for other in self._targets(one) if one != other)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from deployments.contracts.values import (
     RAW_BYTES,
@@ -44,6 +44,7 @@ from serve_app.transport.raw_audio import RawAudio
 from serve_app.transport.registry import now_s
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 
 class Ask(Protocol):
@@ -291,6 +292,17 @@ class Transcribers:
     def leave(self, principal: Principal) -> None:
         """A connection that was let in is gone."""
         self._access.leave(principal, now_s())
+
+    async def admitted(self, principal: Principal, session_id: str, wait: Callable[[], Awaitable[T]]) -> T:
+        """What `wait` gives, such as what the models can do, where a session may be opened before and after it.
+
+        Raises:
+            WireError: as `check`.
+        """
+        self.check(principal, session_id)
+        found = await wait()
+        self.check(principal, session_id)
+        return found
 
     def check(self, principal: Principal, session_id: str) -> None:
         """Whether a session may be opened.
